@@ -1,0 +1,255 @@
+"""The base classes of the five kinds of plugins. Their docstrings are the contract.
+
+Numeric code sees ``float64`` arrays of shape ``(bars, symbols)``, oldest bar first, NaN where nothing is known.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from alpha_forge.contracts import params as _params
+from alpha_forge.contracts.clock import Clock
+from alpha_forge.contracts.interval import Interval
+from alpha_forge.contracts.types import BAR_COLUMNS, BarBlock, MarketEvent, Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+
+class Plugin:
+    """What all kinds share: typed parameters, and construction without any I/O.
+
+    ``examples`` are parameter sets (mappings, as in the DSL) that the conformance kit uses; the first is the
+    one that the documentation shows.
+    """
+
+    Params: ClassVar[type[_params.Params]] = _params.Params
+    examples: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
+
+    params: Any
+    """The validated parameters, an instance of this class's ``Params``."""
+
+    def __init__(self, params: Any) -> None:
+        self.params = params
+
+
+def positional_names(function: Callable[..., Any], skip: int) -> tuple[str, ...]:
+    """Names of the positional parameters of `function` after the first `skip`; ``*args`` gives none."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds]
+    return tuple(names[skip:])
+
+
+class Feature(Plugin):
+    """Columns → columns, with memory of finitely many bars.
+
+    Row t of the output is a pure function of rows ``t - lookback + 1 … t`` of the input; the first
+    ``lookback - 1`` rows are NaN. Inputs are never written to. Called on one compute thread.
+    """
+
+    scope: ClassVar[str] = "symbol"
+    """``symbol``: each symbol alone. ``panel``: reads across symbols; rows are aligned by ts, NaN where absent."""
+    inputs: ClassVar[tuple[str, ...] | None] = None
+    """Input names; default: the positional names of ``compute``."""
+    outputs: ClassVar[tuple[str, ...]] = ("value",)
+
+    def lookback(self) -> int:
+        """Bars that one output needs, the current one included (at least 1)."""
+        raise TypeError(f"{type(self).__name__} must define lookback()")
+
+    def compute(self, *columns: Array) -> Array | tuple[Array, ...]:
+        """(bars, symbols) arrays → one (bars, symbols) array, or a tuple in the order of ``outputs``."""
+        raise TypeError(f"{type(self).__name__} must define compute()")
+
+    @classmethod
+    def input_names(cls) -> tuple[str, ...]:
+        return cls.inputs if cls.inputs is not None else positional_names(cls.compute, skip=1)
+
+
+class RecursiveFeature(Plugin):
+    """Columns → columns, with memory that fades (EMA, Wilder's RSI).
+
+    The runtime starts a fresh state every ``settle(epsilon) / 4`` bars of the absolute time grid and reads the
+    youngest one that has settled, so that a value never depends on when the process started.
+    """
+
+    scope: ClassVar[str] = "symbol"
+    inputs: ClassVar[tuple[str, ...] | None] = None
+    """Input names; default: the positional names of ``advance`` after ``state``."""
+    outputs: ClassVar[tuple[str, ...]] = ("value",)
+
+    def settle(self, epsilon: float) -> int:
+        """Bars after which the start weighs less than `epsilon`, relative."""
+        raise TypeError(f"{type(self).__name__} must define settle()")
+
+    def start(self, symbols: int) -> dict[str, Array]:
+        """A fresh state: named arrays whose axis 0 is the symbol."""
+        raise TypeError(f"{type(self).__name__} must define start()")
+
+    def advance(self, state: dict[str, Array], *columns: Array) -> Array | tuple[Array, ...]:
+        """Any number of rows → as many rows; `state` moves on in place. It may hold any subset of the symbols.
+
+        A NaN in a row leaves that symbol's state as it was and gives NaN.
+        """
+        raise TypeError(f"{type(self).__name__} must define advance()")
+
+    @classmethod
+    def input_names(cls) -> tuple[str, ...]:
+        return cls.inputs if cls.inputs is not None else positional_names(cls.advance, skip=2)
+
+
+class Transform(Plugin):
+    """Frame → frame (resample), or two frames → frame (an as-of join)."""
+
+    frames: ClassVar[tuple[str, ...]] = ("frame",)
+    """Input names, each bound to a frame. With two, the first one leads: its rows are the output's rows."""
+
+    def output_interval(self, interval: Interval) -> Interval:
+        """Interval of the output from that of the (first) input. Raise ValueError if they don't fit."""
+        return interval
+
+    def lookback(self) -> int:
+        """Rows of the (first) input that one output row needs, the current one included."""
+        raise TypeError(f"{type(self).__name__} must define lookback()")
+
+    def other_lookback(self, interval: Interval) -> int:
+        """Rows of the second input, whose interval is given, that one output row needs."""
+        return 1
+
+    def input_columns(self, *available: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+        """Columns that it reads, one tuple for each input frame, from those available. Default: the bar's."""
+        return tuple(BAR_COLUMNS for _ in available)
+
+    def output_columns(self, *taken: Sequence[str]) -> tuple[str, ...]:
+        """Columns of the output, from those it reads of each input. Default: those of the first."""
+        return tuple(taken[0])
+
+    def apply(self, ts: Array, columns: Mapping[str, Array], *others: tuple[Array, Mapping[str, Array]]) -> Any:
+        """(bars,) int64 ns and {name: (bars, symbols)} → (ts, columns) of the output.
+
+        Rows are aligned by ts, NaN where a symbol's bar is absent. An output row at ts b may read input rows
+        with ts ≤ b only. A symbol whose close is NaN in an output row has no bar there. ``others`` holds the
+        second frame of an as-of join as (ts, columns).
+        """
+        raise TypeError(f"{type(self).__name__} must define apply()")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What a model reads: column names in the checkpoint's order, and the bars in its window."""
+
+    columns: tuple[str, ...]
+    window: int
+
+
+class Model(Plugin):
+    """Windows of columns → one value a symbol. Nothing is ever unpickled."""
+
+    batch: ClassVar[int] = 32
+    """``predict`` always gets exactly this many rows, zero-padded: the same bits whoever comes together."""
+
+    def describe(self) -> ModelSpec:
+        """From the checkpoint's JSON alone, before ``load``. Raises ModelError for a missing or damaged one."""
+        raise TypeError(f"{type(self).__name__} must define describe()")
+
+    def load(self) -> None:
+        """Read the weights (safetensors). Called once, on the compute thread, before ``predict``."""
+        raise TypeError(f"{type(self).__name__} must define load()")
+
+    def predict(self, windows: Array) -> Array:
+        """(batch, window, features) float32 → (batch,) float64. Row i depends on row i alone; NaN in, NaN out."""
+        raise TypeError(f"{type(self).__name__} must define predict()")
+
+    # `fit(windows, targets, validation, progress)` is optional: its presence serves `alpha_forge train`.
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What the runtime hands to a data source when it opens it."""
+
+    clock: Clock
+    cache_dir: Path
+    limits: Mapping[str, float]
+
+
+class DataSource(Plugin):
+    """Closed bars from history, and bars as they happen. Lives on the event loop; never blocks it.
+
+    Its ``Params`` have ``universe`` (symbols) and ``interval``; network sources have ``endpoints``.
+    """
+
+    async def find_clock(self) -> Clock | None:
+        """The clock of a server that keeps its own time (an accelerated exchange), or None. Called before open."""
+        return None
+
+    async def open(self, context: SourceContext) -> None:
+        """Connect. Raises SourceError if the source can't be reached or doesn't know a symbol."""
+        raise TypeError(f"{type(self).__name__} must define open()")
+
+    def stream(self) -> AsyncIterator[MarketEvent]:
+        """Events as they happen, from the moment of the first ``anext``. Reconnects by itself; never ends by itself.
+
+        A source of finite extent (files) may end; the run then ends too.
+        """
+        raise TypeError(f"{type(self).__name__} must define stream()")
+
+    def history(self, symbols: Sequence[str], start: int, end: int) -> AsyncIterator[BarBlock]:
+        """Closed bars with ``start < ts <= end`` (ns since the epoch), in order within each symbol."""
+        raise TypeError(f"{type(self).__name__} must define history()")
+
+    async def close(self) -> None:
+        """Release everything. Idempotent."""
+
+
+class Sink(Plugin):
+    """Where predictions go. Override ``emit`` or ``emit_batch``; both may be ``async``.
+
+    Either returns when the destination HAS the records: a crash right after loses none. Raise
+    `RetryLater` for a fault that passes, `Rejected` (after all others are stored) for records that never
+    will be taken; any other exception is retried as a fault. ``open``, ``emit`` and ``close`` run in one thread of
+    the sink's own, never concurrently.
+    """
+
+    delivery: ClassVar[str] = "at_least_once"
+    idempotent_by: ClassVar[tuple[str, ...]] = ()
+    on_conflict: ClassVar[str] = "replace"
+    ordered: ClassVar[bool] = True
+    max_batch: ClassVar[int] = 1000
+    timeout: ClassVar[float] = 30.0
+    non_finite: ClassVar[str] = "store"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.emit is Sink.emit and cls.emit_batch is Sink.emit_batch:
+            raise TypeError(f"sink {cls.__qualname__} overrides neither emit nor emit_batch; define one of them")
+
+    def open(self) -> Any:
+        """Acquire what the sink needs. Called once before the first record."""
+
+    def emit(self, symbol: str, ts: Any, prediction: float, metadata: Mapping[str, Any]) -> Any:
+        """Store one record; see the class."""
+        raise TypeError(f"{type(self).__name__} takes batches; call emit_batch")
+
+    def emit_batch(self, predictions: Sequence[Prediction]) -> Any:
+        """Store the records, in their order; see the class."""
+        raise TypeError(f"{type(self).__name__} takes single records; call emit")
+
+    def close(self) -> Any:
+        """Release everything. Comes once on every path that called ``open``; idempotent."""
+
+
+KINDS: dict[str, tuple[type[Plugin], ...]] = {
+    "data": (DataSource,),
+    "transforms": (Transform,),
+    "features": (Feature, RecursiveFeature),
+    "models": (Model,),
+    "sinks": (Sink,),
+}
+"""Prefix of a plugin's DSL name → the base classes that plugins of this kind derive from."""
