@@ -1,0 +1,24 @@
+"""A local exchange that speaks Binance USD-M's WebSocket, REST and bulk archive.
+
+It shares no module with the client that reads it: one misreading of the protocol must not hide in both.
+"""
+
+from __future__ import annotations
+
+from alpha_forge_sdk.sandbox.app import SandboxConfig, SandboxExchange, serve
+from alpha_forge_sdk.sandbox.clock import ExchangeClock, ManualTime, RealTime, TimeSource
+from alpha_forge_sdk.sandbox.faults import Faults, Hangup
+from alpha_forge_sdk.sandbox.feed import Push
+
+__all__ = [
+    "ExchangeClock",
+    "Faults",
+    "Hangup",
+    "ManualTime",
+    "Push",
+    "RealTime",
+    "SandboxConfig",
+    "SandboxExchange",
+    "TimeSource",
+    "serve",
+]

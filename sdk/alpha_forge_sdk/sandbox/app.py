@@ -1,0 +1,104 @@
+"""The sandbox exchange as one object, and as a program."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from alpha_forge_sdk.sandbox.archive import Archive
+from alpha_forge_sdk.sandbox.clock import ExchangeClock, TimeSource
+from alpha_forge_sdk.sandbox.faults import Faults
+from alpha_forge_sdk.sandbox.hub import Hub
+from alpha_forge_sdk.sandbox.market import Market
+from alpha_forge_sdk.sandbox.rest import RestApi
+from alpha_forge_sdk.sandbox.server import ExchangeServer
+from alpha_forge_sdk.sandbox.synthetic import DEFAULT_SYMBOLS, SyntheticMarket
+
+#: 2026-01-05T00:30:00Z: where the synthetic market's clock starts.
+DEFAULT_START_MS: Final = 1_767_573_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxConfig:
+    """What to trade and how fast.
+
+    `seed` draws the synthetic market, `symbols` names its symbols (None: the default set; with `data`: a selection of
+    what the files hold). `data` is a folder of recorded klines to play instead. `start_ms` is the exchange time at
+    start (None: 2026-01-05T00:30Z, or what the files suggest), `speed` the exchange seconds in a real one, and `hold`
+    lets the clock stand until the first kline subscription.
+    """
+
+    seed: int = 0
+    symbols: tuple[str, ...] | None = None
+    speed: float = 1.0
+    start_ms: int | None = None
+    data: Path | None = None
+    hold: bool = False
+
+
+class SandboxExchange:
+    """A local exchange. One event loop; `start` before anything else, `stop` when done, both once.
+
+    Raises ValueError (or SandboxDataError, which is one) at construction for a bad configuration.
+    """
+
+    def __init__(
+        self, config: SandboxConfig | None = None, *, faults: Faults | None = None, source: TimeSource | None = None
+    ) -> None:
+        self.config = config or SandboxConfig()
+        self._faults = faults or Faults()
+        self.market, start_ms = _open_market(self.config)
+        self.clock = ExchangeClock(
+            start_ms if self.config.start_ms is None else self.config.start_ms,
+            self.config.speed,
+            held=self.config.hold,
+            source=source,
+        )
+        self._server: ExchangeServer | None = None
+        self._address = ("", 0)
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listen on `host` and `port` (0: any free one). OSError if the address can't be had."""
+        # The archive builds its files in a thread, with caches of its own; the same seed gives the same market.
+        archive = Archive(_open_market(self.config)[0])
+        hub = Hub(self.market, self.clock, self._faults)
+        rest = RestApi(self.market, self.clock.speed)
+        self._server = ExchangeServer(self.clock, rest, archive, hub, self._faults)
+        self._address = (host, await self._server.start(host, port))
+
+    async def stop(self) -> None:
+        """Close all connections and the port."""
+        if self._server is not None:
+            await self._server.stop()
+            self._server = None
+
+    @property
+    def url(self) -> str:
+        """`http://host:port`, once started; the WebSocket base is the same with `ws`."""
+        host, port = self._address
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _open_market(config: SandboxConfig) -> tuple[Market, int]:
+    """The configured market and the instant at which its clock starts by default."""
+    return SyntheticMarket(config.seed, config.symbols or DEFAULT_SYMBOLS), DEFAULT_START_MS
+
+
+async def serve(
+    config: SandboxConfig,
+    host: str,
+    port: int,
+    ready: Callable[[SandboxExchange], None],
+    until: asyncio.Event,
+) -> None:
+    """Run an exchange until `until` is set; `ready` is called once it listens."""
+    exchange = SandboxExchange(config)
+    await exchange.start(host, port)
+    try:
+        ready(exchange)
+        await until.wait()
+    finally:
+        await exchange.stop()

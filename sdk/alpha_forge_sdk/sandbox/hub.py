@@ -1,0 +1,130 @@
+"""Who listens to which stream: hands what the feed has due to the connections that subscribed to it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Final
+
+from alpha_forge_sdk.sandbox.clock import ExchangeClock
+from alpha_forge_sdk.sandbox.connection import Connection, text_frame
+from alpha_forge_sdk.sandbox.faults import Faults, Hangup
+from alpha_forge_sdk.sandbox.feed import Feed, Push
+from alpha_forge_sdk.sandbox.market import Market
+from alpha_forge_sdk.sandbox.payloads import combined_text
+from alpha_forge_sdk.sandbox.protocol import parse_stream
+
+#: Real seconds between two looks at the feed at least: what is due in between goes out together, in order.
+_BREATH: Final = 0.004
+
+
+class Hub:
+    """The exchange's stream side: one feed, any number of connections."""
+
+    def __init__(self, market: Market, clock: ExchangeClock, faults: Faults) -> None:
+        self._clock = clock
+        self._faults = faults
+        self._symbols = frozenset(market.symbols)
+        self._feed = Feed(market, clock.now_ms(), clock.speed)
+        self._listeners: dict[str, dict[int, Connection]] = {}
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Push what is due, for ever."""
+        while True:
+            delay = self._clock.real_seconds_until(self._feed.next_due_ms())
+            if delay > _BREATH:
+                await self._wait(delay)
+            else:
+                await self._clock.source.sleep(min(_BREATH, max(0.0, delay)))
+                await asyncio.sleep(0)
+            self.pump()
+
+    def pump(self) -> bool:
+        """Push what is due by now, or a good part of it; True if nothing is left."""
+        if self._clock.held:
+            return True
+        now = self._clock.now_ms()
+        touched: dict[int, Connection] = {}
+        for push in self._feed.advance(now):
+            self._distribute(push, touched)
+        for connection in touched.values():
+            connection.flush()
+        return self._feed.position_ms >= now
+
+    def sync(self, connection: Connection) -> None:
+        """Make the feed follow a connection's subscriptions after they may have changed.
+
+        Call `pump` before the change, so that nobody is sent what happened before it. The first kline subscription
+        lets a held clock run.
+        """
+        session = connection.session
+        wanted = frozenset(session.streams) if session.live and connection.is_open else frozenset()
+        if wanted == connection.registered:
+            return
+        for name in connection.registered - wanted:
+            self._drop(name, connection)
+        for name in session.streams:
+            if name in wanted and name not in connection.registered:
+                self._add(name, connection)
+        connection.registered = wanted
+        self._changed.set()
+
+    def forget(self, connection: Connection) -> None:
+        """Drop all subscriptions of a connection that has ended."""
+        for name in connection.registered:
+            self._drop(name, connection)
+        connection.registered = frozenset()
+
+    def _add(self, name: str, connection: Connection) -> None:
+        spec = parse_stream(name)
+        if spec is None or spec.symbol not in self._symbols:
+            return
+        self._listeners.setdefault(name, {})[connection.number] = connection
+        self._feed.want(spec)
+        self._clock.release()
+
+    def _drop(self, name: str, connection: Connection) -> None:
+        listeners = self._listeners.get(name)
+        if listeners is None:
+            return
+        listeners.pop(connection.number, None)
+        if not listeners:
+            del self._listeners[name]
+            self._feed.unwant(name)
+
+    def _distribute(self, push: Push, touched: dict[int, Connection]) -> None:
+        frames: dict[tuple[Push, bool], bytes] = {}
+        for number, connection in list(self._listeners.get(push.stream, {}).items()):
+            if not connection.is_open or (not push.closed and connection.is_behind):
+                continue
+            for item in self._faults.push(number, push):
+                if isinstance(item, Hangup):
+                    _hang_up(connection, item)
+                    break
+                key = (item, connection.session.combined)
+                if key not in frames:
+                    frames[key] = text_frame(combined_text(item.stream, item.text) if key[1] else item.text)
+                connection.queue(frames[key])
+                touched[number] = connection
+
+    async def _wait(self, delay: float) -> None:
+        """Sleep for `delay` real seconds (for ever if infinite), or until the subscriptions change."""
+        self._changed.clear()
+        changed = asyncio.ensure_future(self._changed.wait())
+        waits: set[asyncio.Future[object]] = {changed}  # type: ignore[arg-type]
+        if math.isfinite(delay):
+            waits.add(asyncio.ensure_future(self._clock.source.sleep(delay)))  # type: ignore[arg-type]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for future in waits:
+                future.cancel()
+
+
+def _hang_up(connection: Connection, hangup: Hangup) -> None:
+    if hangup.code is None:
+        connection.flush()
+        connection.cut()
+    else:
+        connection.close(hangup.code, hangup.reason)

@@ -1,0 +1,93 @@
+"""The texts in which the exchange writes a bar: stream event, REST row, archive line.
+
+Key order, types and decimals follow frames captured from the real exchange. Texts are built by hand, not by a JSON
+library: their parts are digits and fixed names, and there are thousands of them a second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from alpha_forge_sdk.sandbox.bars import BarTable, Instrument
+from alpha_forge_sdk.sandbox.intervals import next_ms
+
+ARCHIVE_HEADER = (
+    "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """A kline stream: its name as subscribed, and what it shows. `contract` is empty for `<symbol>@kline_<i>`."""
+
+    name: str
+    symbol: str
+    interval: str
+    contract: str = ""
+
+
+def decimal_text(value: int, decimals: int) -> str:
+    """`value` x 10^-decimals with exactly `decimals` decimals; `value` is not negative."""
+    if decimals == 0:
+        return str(value)
+    digits = str(value).zfill(decimals + 1)
+    return f"{digits[:-decimals]}.{digits[-decimals:]}"
+
+
+def event_text(spec: StreamSpec, instrument: Instrument, bar: BarTable, event_ms: int, closed: bool) -> str:
+    """The payload of a kline or continuous kline event for `bar`, shape (12, 1)."""
+    opened, open_, high, low, close, volume, quote, trades, taker, taker_quote, first, end = bar[:, 0].tolist()
+    last = end - 1
+    if trades == 0:
+        first = last = -1
+    price, amount, product = instrument.price_decimals, instrument.quantity_decimals, instrument.quote_decimals
+    if spec.contract:
+        head = (
+            f'{{"e":"continuous_kline","E":{event_ms},"ps":"{spec.symbol}","ct":"{spec.contract}","k":'
+            f'{{"t":{opened},"T":{next_ms(opened, spec.interval) - 1},'
+        )
+    else:
+        head = (
+            f'{{"e":"kline","E":{event_ms},"s":"{spec.symbol}","k":'
+            f'{{"t":{opened},"T":{next_ms(opened, spec.interval) - 1},"s":"{spec.symbol}",'
+        )
+    return (
+        f'{head}"i":"{spec.interval}","f":{first},"L":{last},'
+        f'"o":"{decimal_text(open_, price)}","c":"{decimal_text(close, price)}",'
+        f'"h":"{decimal_text(high, price)}","l":"{decimal_text(low, price)}",'
+        f'"v":"{decimal_text(volume, amount)}","n":{trades},"x":{"true" if closed else "false"},'
+        f'"q":"{decimal_text(quote, product)}","V":"{decimal_text(taker, amount)}",'
+        f'"Q":"{decimal_text(taker_quote, product)}","B":"0"}}}}'
+    )
+
+
+def combined_text(stream: str, payload: str) -> str:
+    """The payload in the wrapper of a combined stream."""
+    return f'{{"stream":"{stream}","data":{payload}}}'
+
+
+def _rows(instrument: Instrument, interval: str, bars: BarTable, quote: str) -> list[str]:
+    """The twelve columns of each bar, decimals between `quote` marks."""
+    price, amount, product = instrument.price_decimals, instrument.quantity_decimals, instrument.quote_decimals
+    mark = f"{quote},{quote}"
+    rows = []
+    for opened, open_, high, low, close, volume, turnover, trades, taker, taker_quote, _, _ in bars.T.tolist():
+        prices = mark.join([decimal_text(value, price) for value in (open_, high, low, close)])
+        rows.append(
+            f"{opened},{quote}{prices}{mark}{decimal_text(volume, amount)}{quote},"
+            f"{next_ms(opened, interval) - 1},{quote}{decimal_text(turnover, product)}{quote},{trades},"
+            f"{quote}{decimal_text(taker, amount)}{mark}{decimal_text(taker_quote, product)}{mark}0{quote}"
+        )
+    return rows
+
+
+def rest_text(instrument: Instrument, interval: str, bars: BarTable) -> str:
+    """The body of a klines response."""
+    rows = _rows(instrument, interval, bars, '"')
+    return "[[" + "],[".join(rows) + "]]" if rows else "[]"
+
+
+def csv_text(instrument: Instrument, interval: str, bars: BarTable) -> str:
+    """The csv of an archive file of futures klines: header, times in milliseconds."""
+    rows = _rows(instrument, interval, bars, "")
+    return "\n".join([ARCHIVE_HEADER, *rows]) + "\n"

@@ -1,0 +1,186 @@
+"""One WebSocket session of a client, without I/O: messages in, replies and changes out.
+
+Paths, control messages, errors and limits are those of the USD-M market streams after the path split of 2026: klines
+flow on `/market` only; every other path acknowledges a kline subscription and stays silent.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from alpha_forge_sdk.sandbox.intervals import INTERVALS
+from alpha_forge_sdk.sandbox.payloads import StreamSpec
+
+MAX_STREAMS: Final = 1024
+
+#: Client messages a second, and how many a client may send at once before the limit bites.
+MESSAGES_PER_SECOND: Final = 10.0
+MESSAGE_BURST: Final = 15
+
+METHODS: Final = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
+
+_KLINE = re.compile(r"([a-z0-9]+)@kline_(\w+)")
+_CONTINUOUS = re.compile(
+    r"([a-z0-9]+)_(perpetual|current_quarter|next_quarter|tradifi_perpetual)@continuousKline_(\w+)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a WebSocket path leads. `live` says whether klines flow there."""
+
+    combined: bool
+    live: bool
+    streams: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A text message to the client."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End of the connection by the exchange."""
+
+    code: int
+    reason: str
+
+
+def route(path: str, query: dict[str, str]) -> Route | None:
+    """The route of a decoded path such as `/market/stream`; None where the exchange has no WebSocket.
+
+    An empty stream list has no trailing slash: `/market/ws/` is no path.
+    """
+    parts = path.split("/")[1:]
+    live = parts[0] == "market"
+    if parts[0] in ("market", "public", "private"):
+        parts = parts[1:]
+    if not parts or parts[0] not in ("ws", "stream"):
+        return None
+    if parts[0] == "stream":
+        if len(parts) > 1:
+            return None
+        return Route(True, live, tuple(name for name in query.get("streams", "").split("/") if name))
+    if any(not part for part in parts):
+        return None
+    return Route(False, live, tuple(parts[1:]))
+
+
+def parse_stream(name: str) -> StreamSpec | None:
+    """What a stream name shows; None for names that exist not, or not in this sandbox: they stay silent."""
+    match = _KLINE.fullmatch(name)
+    if match and match[2] in INTERVALS:
+        return StreamSpec(name, match[1].upper(), match[2])
+    match = _CONTINUOUS.fullmatch(name)
+    if match and match[2] == "perpetual" and match[3] in INTERVALS:
+        return StreamSpec(name, match[1].upper(), match[3], contract="PERPETUAL")
+    return None
+
+
+@dataclass(slots=True)
+class Allowance:
+    """A bucket of `MESSAGE_BURST` messages, refilled at `MESSAGES_PER_SECOND`; `seconds` are real ones."""
+
+    seconds: float
+    left: float = float(MESSAGE_BURST)
+
+    def take(self, seconds: float) -> bool:
+        """Count one message at the real time `seconds`; False if it is one too many."""
+        self.left = min(float(MESSAGE_BURST), self.left + (seconds - self.seconds) * MESSAGES_PER_SECOND)
+        self.seconds = seconds
+        self.left -= 1.0
+        return self.left > -1e-9
+
+
+@dataclass(slots=True)
+class Session:
+    """The state of one connection: its subscriptions in their order, its property, its allowance."""
+
+    live: bool
+    combined: bool
+    allowance: Allowance
+    streams: dict[str, None] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, where: Route, seconds: float) -> tuple[Session, list[Reply | Close]]:
+        """The session of a new connection, and what it says at once (only if the path names too many streams)."""
+        session = cls(where.live, where.combined, Allowance(seconds))
+        return session, session._subscribe(list(where.streams))
+
+    def control_frame(self, seconds: float) -> list[Reply | Close]:
+        """A ping or pong of the client: it counts as a message."""
+        return [] if self.allowance.take(seconds) else [Close(1008, "Too many requests")]
+
+    def receive(self, text: str, seconds: float) -> list[Reply | Close]:
+        """Handle one text message that came at the real time `seconds`."""
+        if not self.allowance.take(seconds):
+            return [Close(1008, "Too many requests")]
+        try:
+            message = json.loads(text)
+        except ValueError as error:
+            where = f"line {getattr(error, 'lineno', 1)} column {getattr(error, 'colno', 1)}"
+            return [_error(3, f"Invalid JSON: expected value at {where}"), Close(1008, "Invalid JSON")]
+        if not isinstance(message, dict):
+            return [_error(2, "Invalid request: expected a JSON object")]
+        identifier = message.get("id")
+        method = message.get("method")
+        if method is None:
+            return [_error(2, f"Invalid request: missing field `method` at line 1 column {len(text)}", identifier)]
+        if method not in METHODS:
+            known = ", ".join(f"`{name}`" for name in METHODS)
+            return [_error(2, f"Invalid request: unknown variant `{method}`, expected one of {known}", identifier)]
+        if method == "LIST_SUBSCRIPTIONS":
+            return [_result(list(self.streams), identifier)]
+        params = message.get("params")
+        if params is None:
+            return [_error(2, f"Invalid request: missing field `params` at line 1 column {len(text)}", identifier)]
+        if not isinstance(params, list):
+            return [_error(2, "Invalid request: params must be an array", identifier)]
+        if method in ("SET_PROPERTY", "GET_PROPERTY"):
+            return [self._property(method, params, identifier)]
+        if not all(isinstance(name, str) for name in params):
+            return [_error(2, "Invalid request: stream names must be strings", identifier)]
+        if method == "SUBSCRIBE":
+            return self._subscribe(params) or [_result(None, identifier)]
+        for name in params:
+            self.streams.pop(name, None)
+        return [_result(None, identifier)]
+
+    def _subscribe(self, names: list[str]) -> list[Reply | Close]:
+        for name in names:
+            if name not in self.streams and len(self.streams) == MAX_STREAMS:
+                self.streams.clear()
+                return [_error(4, "Too many subscriptions"), Close(1008, "Invalid request")]
+            self.streams[name] = None
+        return []
+
+    def _property(self, method: str, params: list[Any], identifier: Any) -> Reply:
+        if not params or params[0] != "combined":
+            return _error(0, "Unknown property", identifier)
+        if method == "GET_PROPERTY":
+            return _result(self.combined, identifier)
+        if len(params) < 2 or not isinstance(params[1], bool):
+            return _error(1, "Invalid value type: expected Boolean", identifier)
+        self.combined = params[1]
+        return _result(None, identifier)
+
+
+def _result(result: Any, identifier: Any) -> Reply:
+    return Reply(_compact({"result": result, "id": identifier}))
+
+
+def _error(code: int, text: str, identifier: Any = None) -> Reply:
+    message: dict[str, Any] = {"error": {"code": code, "msg": text}}
+    if identifier is not None:
+        message["id"] = identifier
+    return Reply(_compact(message))
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -1,0 +1,212 @@
+"""The socket side of the exchange: one loopback port for REST, archive and WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from websockets.http11 import Request as HandshakeRequest
+from websockets.server import ServerProtocol
+
+from alpha_forge_sdk.sandbox import archive as archives
+from alpha_forge_sdk.sandbox.archive import Archive
+from alpha_forge_sdk.sandbox.clock import ExchangeClock
+from alpha_forge_sdk.sandbox.connection import Connection
+from alpha_forge_sdk.sandbox.faults import Faults
+from alpha_forge_sdk.sandbox.http import MAX_HEAD, BadRequest, Request, Response, json_response, parse_head
+from alpha_forge_sdk.sandbox.hub import Hub
+from alpha_forge_sdk.sandbox.protocol import Session, route
+from alpha_forge_sdk.sandbox.rest import RestApi
+
+#: Real seconds between pings, until a client without a pong is dropped, and a connection lives.
+PING_EVERY: Final = 180.0
+PONG_WITHIN: Final = 600.0
+LIFETIME: Final = 24 * 3600.0
+
+#: Real seconds a client has to answer a close frame.
+_CLOSE_GRACE: Final = 5.0
+_LISTING_PATHS: Final = ("/", "/data.binance.vision", "/data.binance.vision/")
+
+_LOG = logging.getLogger("alpha_forge_sdk.sandbox")
+
+
+class ExchangeServer:
+    """Serves connections until `stop`. `archive` is used from a thread of its own."""
+
+    def __init__(self, clock: ExchangeClock, rest: RestApi, archive: Archive, hub: Hub, faults: Faults) -> None:
+        self._clock = clock
+        self._rest = rest
+        self._archive = archive
+        self._hub = hub
+        self._faults = faults
+        self._numbers = itertools.count(1)
+        self._connections: dict[int, Connection] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._archive_thread = ThreadPoolExecutor(1, thread_name_prefix="sandbox-archive")
+        self._server: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port. OSError if the address can't be had."""
+        self._server = await asyncio.start_server(self._accepted, host, port, limit=MAX_HEAD, backlog=1024)
+        self._spawn(self._hub.run())
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Stop listening, close every connection with 1001 and leave no task behind."""
+        if self._server is None:
+            return
+        self._server.close()
+        for connection in self._connections.values():
+            connection.close(1001, "Going away")
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._server.wait_closed()
+        self._archive_thread.shutdown(cancel_futures=True)
+        self._server = None
+
+    def _spawn(self, work: asyncio.coroutines.Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _LOG.error("a sandbox task failed", exc_info=task.exception())
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._spawn(self._serve(reader, writer))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._serve_requests(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # The client went away, which is its right.
+        finally:
+            writer.close()
+
+    async def _serve_requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        address = str(writer.get_extra_info("peername")[0])
+        while True:
+            try:
+                request = parse_head(await reader.readuntil(b"\r\n\r\n"))
+            except (BadRequest, asyncio.LimitOverrunError) as error:
+                writer.write(_plain(400, f"Bad request: {error}").encode(keep_alive=False))
+                return
+            if request.is_upgrade:
+                await self._websocket(request, reader, writer)
+                return
+            await reader.readexactly(min(request.body_length, MAX_HEAD))
+            response = await self._answer(request, address)
+            alive = request.keeps_alive
+            writer.write(response.encode(keep_alive=alive, head_only=request.method == "HEAD"))
+            await writer.drain()
+            if not alive:
+                return
+
+    async def _answer(self, request: Request, address: str) -> Response:
+        now = self._clock.now_ms()
+        path = request.path
+        if request.method not in ("GET", "HEAD"):
+            return _plain(405, "Only GET and HEAD are served here.")
+        if path == "/sandbox/clock":
+            return json_response({"epoch_ms": now, "speed": self._clock.speed, "held": self._clock.held})
+        if self._rest.serves(path):
+            return self._faults.rest(path, self._rest.answer(request, address, now), now)
+        loop = asyncio.get_running_loop()
+        if path in _LISTING_PATHS:
+            return await loop.run_in_executor(self._archive_thread, self._archive.listing, request.query, now)
+        return await loop.run_in_executor(self._archive_thread, self._object, path, now)
+
+    def _object(self, path: str, now_ms: float) -> Response:
+        key = path.removeprefix("/data.binance.vision").removeprefix("/")
+        body = self._archive.fetch(key, now_ms)
+        if body is not None:
+            body = self._faults.archived(key, body, now_ms)
+        if body is None:
+            return archives.missing(key)
+        kind = "text/plain" if key.endswith(".CHECKSUM") else "application/zip"
+        return Response(200, body, kind)
+
+    async def _websocket(
+        self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        where = route(request.path, request.query)
+        refusal = self._faults.accept(request.path, self._clock.now_ms())
+        if where is None:
+            refusal = _plain(404, f"No WebSocket at {request.path}")
+        if refusal is not None:
+            writer.write(refusal.encode(keep_alive=False))
+            return
+        protocol = ServerProtocol(max_size=1 << 20)
+        if not _handshake(protocol, request, writer) or where is None:
+            return
+        session, actions = Session.open(where, self._clock.source.seconds())
+        connection = Connection(next(self._numbers), protocol, session, writer)
+        self._connections[connection.number] = connection
+        self._hub.pump()
+        connection.carry_out(actions)
+        self._hub.sync(connection)
+        keeper = self._spawn(self._keep(connection))
+        try:
+            await self._converse(connection, reader)
+        finally:
+            keeper.cancel()
+            self._hub.forget(connection)
+            del self._connections[connection.number]
+
+    async def _converse(self, connection: Connection, reader: asyncio.StreamReader) -> None:
+        while True:
+            if connection.is_open:
+                data = await reader.read(1 << 16)
+            else:
+                try:
+                    data = await asyncio.wait_for(reader.read(1 << 16), _CLOSE_GRACE)
+                except TimeoutError:
+                    return
+            seconds = self._clock.source.seconds()
+            texts = connection.feed(data, seconds)
+            if texts:
+                self._hub.pump()
+            for text in texts:
+                if connection.is_open:
+                    connection.carry_out(connection.session.receive(text, seconds))
+            self._hub.sync(connection)
+            if not data or connection.is_done:
+                return
+
+    async def _keep(self, connection: Connection) -> None:
+        """Ping the client, and end its connection when it is silent too long or has lived a day."""
+        source = self._clock.source
+        born = connection.last_pong
+        while connection.is_open:
+            await source.sleep(PING_EVERY)
+            now = source.seconds()
+            if now - born >= LIFETIME:
+                connection.close(1001, "Connection lifetime reached")
+            elif now - connection.last_pong >= PONG_WITHIN:
+                connection.close(1008, "Pong timeout")
+            else:
+                connection.ping(str(int(self._clock.now_ms())).encode())
+
+
+def _handshake(protocol: ServerProtocol, request: Request, writer: asyncio.StreamWriter) -> bool:
+    """Answer the upgrade request; False if it was no good, and has been told so."""
+    protocol.receive_data(request.head)
+    events = protocol.events_received()
+    if events and isinstance(events[0], HandshakeRequest):
+        protocol.send_response(protocol.accept(events[0]))
+    for piece in protocol.data_to_send():
+        if piece:
+            writer.write(piece)
+    return isinstance(protocol.handshake_exc, type(None)) and bool(events)
+
+
+def _plain(status: int, text: str) -> Response:
+    return Response(status, (text + "\n").encode(), "text/plain;charset=utf-8")
