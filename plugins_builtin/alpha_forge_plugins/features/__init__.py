@@ -1,0 +1,1 @@
+"""Technical features. Each names the definition that it follows; all run on the SDK's compiled kernels."""

@@ -1,0 +1,16 @@
+"""How long an average that fades remembers its start."""
+
+from __future__ import annotations
+
+import math
+
+
+def bars_to_fade(decay: float, epsilon: float) -> int:
+    """Smallest k with ``decay ** k <= epsilon``: bars after which a start weighs less than `epsilon`.
+
+    ``decay`` is the share of an average that one bar leaves of it, in [0, 1). ValueError for an epsilon
+    outside (0, 1).
+    """
+    if not 0.0 < epsilon < 1.0:
+        raise ValueError(f"epsilon must be between 0 and 1, got {epsilon!r}; for example 1e-9")
+    return 0 if decay == 0.0 else math.ceil(math.log(epsilon) / math.log(decay))

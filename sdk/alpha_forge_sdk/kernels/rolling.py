@@ -1,0 +1,318 @@
+"""Windows over the last bars of each symbol, read again for each bar.
+
+All take (bars, symbols) float64, oldest bar first, and give arrays of the same shape. Row t is a function
+of the rows of its window alone, with the same bits whatever else the arrays hold: no running sums, no
+reductions, one fixed order (oldest to newest). A NaN in the window gives NaN; the first rows, whose window
+isn't full, are NaN. Infinities pass through by the rules of IEEE arithmetic. ValueError for a window below
+1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from alpha_forge_sdk.kernels.compiling import COLUMN, OUTPUT, jit
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float64]
+
+ONE_COLUMN = f"{OUTPUT}({COLUMN}, intp)"
+"""Signature of a kernel over one column and a window."""
+
+
+@jit
+def _blank(out: Array, rows: int) -> None:
+    """NaN into the first `rows` rows."""
+    for t in range(min(rows, out.shape[0])):
+        row = out[t]
+        for s in range(row.shape[0]):
+            row[s] = np.nan
+
+
+@jit
+def _sum(values: Array, first: int, stop: int, total: Array) -> None:
+    """``total`` (symbols,) = sum of the rows first … stop-1, added from the oldest on."""
+    oldest = values[first]
+    for s in range(total.shape[0]):
+        total[s] = oldest[s]
+    for k in range(first + 1, stop):
+        row = values[k]
+        for s in range(total.shape[0]):
+            total[s] += row[s]
+
+
+@jit
+def _highest(values: Array, first: int, stop: int, best: Array) -> None:
+    """``best`` (symbols,) = largest of the rows first … stop-1, NaN if one of them is NaN."""
+    oldest = values[first]
+    for s in range(best.shape[0]):
+        best[s] = oldest[s]
+    for k in range(first + 1, stop):
+        row = values[k]
+        for s in range(best.shape[0]):
+            x = row[s]
+            # Once NaN, always NaN: no comparison with it is true.
+            best[s] = x if (x > best[s]) | (x != x) else best[s]
+
+
+@jit
+def _lowest(values: Array, first: int, stop: int, best: Array) -> None:
+    """``best`` (symbols,) = smallest of the rows first … stop-1, NaN if one of them is NaN."""
+    oldest = values[first]
+    for s in range(best.shape[0]):
+        best[s] = oldest[s]
+    for k in range(first + 1, stop):
+        row = values[k]
+        for s in range(best.shape[0]):
+            x = row[s]
+            best[s] = x if (x < best[s]) | (x != x) else best[s]
+
+
+@jit
+def _moments(values: Array, first: int, stop: int, offset: Array, squares: Array) -> None:
+    """``offset`` = mean less the newest row; ``squares`` = summed squares of the deviations from the mean.
+
+    Everything is measured from the newest row, so that a constant window has deviations of exactly zero and a
+    level of 1e12 costs no digits.
+    """
+    newest = values[stop - 1]
+    n = stop - first
+    symbols = offset.shape[0]
+    for s in range(symbols):
+        offset[s] = 0.0
+        squares[s] = 0.0
+    for k in range(first, stop):
+        row = values[k]
+        for s in range(symbols):
+            offset[s] += row[s] - newest[s]
+    for s in range(symbols):
+        offset[s] /= n
+    for k in range(first, stop):
+        row = values[k]
+        for s in range(symbols):
+            deviation = (row[s] - newest[s]) - offset[s]
+            squares[s] += deviation * deviation
+
+
+@jit(signature=ONE_COLUMN)
+def rolling_sum(values: Array, window: int) -> Array:
+    """Sum of the last `window` bars."""
+    if window < 1:
+        raise ValueError("window must be at least 1")
+    bars, symbols = values.shape
+    out = np.empty((bars, symbols))
+    _blank(out, window - 1)
+    for t in range(window - 1, bars):
+        _sum(values, t - window + 1, t + 1, out[t])
+    return out
+
+
+@jit(signature=ONE_COLUMN)
+def rolling_mean(values: Array, window: int) -> Array:
+    """Simple mean of the last `window` bars (TA-Lib SMA)."""
+    if window < 1:
+        raise ValueError("window must be at least 1")
+    bars, symbols = values.shape
+    out = np.empty((bars, symbols))
+    _blank(out, window - 1)
+    for t in range(window - 1, bars):
+        mean = out[t]
+        _sum(values, t - window + 1, t + 1, mean)
+        for s in range(symbols):
+            mean[s] /= window
+    return out
+
+
+@jit(signature=ONE_COLUMN)
+def rolling_max(values: Array, window: int) -> Array:
+    """Largest of the last `window` bars (TA-Lib MAX)."""
+    if window < 1:
+        raise ValueError("window must be at least 1")
+    bars, symbols = values.shape
+    out = np.empty((bars, symbols))
+    _blank(out, window - 1)
+    for t in range(window - 1, bars):
+        _highest(values, t - window + 1, t + 1, out[t])
+    return out
+
+
+@jit(signature=ONE_COLUMN)
+def rolling_min(values: Array, window: int) -> Array:
+    """Smallest of the last `window` bars (TA-Lib MIN)."""
+    if window < 1:
+        raise ValueError("window must be at least 1")
+    bars, symbols = values.shape
+    out = np.empty((bars, symbols))
+    _blank(out, window - 1)
+    for t in range(window - 1, bars):
+        _lowest(values, t - window + 1, t + 1, out[t])
+    return out
+
+
+@jit(signature=f"{OUTPUT}({COLUMN}, intp, intp)")
+def rolling_std(values: Array, window: int, ddof: int) -> Array:
+    """Standard deviation of the last `window` bars, in two passes; exactly 0 where they are all equal.
+
+    ``ddof`` 0 divides by `window` (the population's; TA-Lib STDDEV), 1 by ``window - 1`` (the sample's;
+    pandas). A window not above ddof gives NaN.
+    """
+    if window < 1:
+        raise ValueError("window must be at least 1")
+    bars, symbols = values.shape
+    out = np.empty((bars, symbols))
+    offset = np.empty(symbols)
+    _blank(out, window - 1)
+    for t in range(window - 1, bars):
+        std = out[t]
+        _moments(values, t - window + 1, t + 1, offset, std)
+        for s in range(symbols):
+            std[s] = np.sqrt(std[s] / (window - ddof))
+    return out
+
+
+@jit(signature=f"{OUTPUT}({COLUMN}, intp, intp)")
+def rolling_return_std(values: Array, window: int, ddof: int) -> Array:
+    """Standard deviation (as `rolling_std`) of the last `window` one-bar returns ``x[t] / x[t-1] - 1``.
+
+    Reads ``window + 1`` bars: the first `window` rows are NaN.
+    """
+    if window < 1:
+        raise ValueError("window must be at least 1")
+    bars, symbols = values.shape
+    out = np.empty((bars, symbols))
+    _blank(out, window)
+    if bars <= window:
+        return out
+    offset = np.empty(symbols)
+    # Once for all windows: a division costs more than all the rest of a window's step.
+    returns = np.empty((bars - 1, symbols))
+    for t in range(bars - 1):
+        now, before, row = values[t + 1], values[t], returns[t]
+        for s in range(symbols):
+            row[s] = now[s] / before[s] - 1.0
+    for t in range(window, bars):
+        std = out[t]
+        _moments(returns, t - window, t, offset, std)
+        for s in range(symbols):
+            std[s] = np.sqrt(std[s] / (window - ddof))
+    return out
+
+
+@jit(signature=f"{OUTPUT}({COLUMN}, intp, intp)")
+def rolling_zscore(values: Array, window: int, ddof: int) -> Array:
+    """Distance of the newest of the last `window` bars from their mean, in their standard deviations.
+
+    NaN where they are all equal: 0 / 0 is unknown, not zero.
+    """
+    if window < 1:
+        raise ValueError("window must be at least 1")
+    bars, symbols = values.shape
+    out = np.empty((bars, symbols))
+    offset = np.empty(symbols)
+    _blank(out, window - 1)
+    for t in range(window - 1, bars):
+        score = out[t]
+        _moments(values, t - window + 1, t + 1, offset, score)
+        for s in range(symbols):
+            score[s] = -offset[s] / np.sqrt(score[s] / (window - ddof))
+    return out
+
+
+@jit(signature=f"Tuple(({OUTPUT}, {OUTPUT}, {OUTPUT}))({COLUMN}, intp, float64, float64)")
+def rolling_bands(values: Array, window: int, up: float, down: float) -> tuple[Array, Array, Array]:
+    """(upper, middle, lower): mean of the last `window` bars, `up` and `down` population deviations off it."""
+    if window < 1:
+        raise ValueError("window must be at least 1")
+    bars, symbols = values.shape
+    upper = np.empty((bars, symbols))
+    middle = np.empty((bars, symbols))
+    lower = np.empty((bars, symbols))
+    offset = np.empty(symbols)
+    squares = np.empty(symbols)
+    _blank(upper, window - 1)
+    _blank(middle, window - 1)
+    _blank(lower, window - 1)
+    for t in range(window - 1, bars):
+        high, mean, low, newest = upper[t], middle[t], lower[t], values[t]
+        _moments(values, t - window + 1, t + 1, offset, squares)
+        for s in range(symbols):
+            deviation = np.sqrt(squares[s] / window)
+            # From the newest bar and the offset, not from a second sum: equal bars give exactly their own
+            # level.
+            mean[s] = newest[s] + offset[s]
+            high[s] = mean[s] + up * deviation
+            low[s] = mean[s] - down * deviation
+    return upper, middle, lower
+
+
+@jit(signature=f"{OUTPUT}({COLUMN}, intp, intp, float64)")
+def mean_rate_of_change(values: Array, window: int, period: int, factor: float) -> Array:
+    """`factor` × relative change over `period` bars of the simple mean of the last `window` bars.
+
+    ``(mean[t] / mean[t - period] - 1) * factor``; the first ``window + period - 1`` rows are NaN.
+    """
+    if window < 1 or period < 1:
+        raise ValueError("window and period must be at least 1")
+    bars, symbols = values.shape
+    out = np.empty((bars, symbols))
+    first = window + period - 1
+    for t in range(window - 1, bars):
+        # A row that is neither an output nor read by one needs no mean; with a streaming call that is most
+        # of them.
+        if t >= first or t < bars - period:
+            mean = out[t]
+            _sum(values, t - window + 1, t + 1, mean)
+            for s in range(symbols):
+                mean[s] /= window
+    # From the newest row back: what is read, `period` rows older, is still a mean.
+    for t in range(bars - 1, first - 1, -1):
+        row, before = out[t], out[t - period]
+        for s in range(symbols):
+            row[s] = (row[s] / before[s] - 1.0) * factor
+    _blank(out, first)
+    return out
+
+
+@jit(signature=ONE_COLUMN)
+def ratio_to_mean(values: Array, window: int) -> Array:
+    """The newest of the last `window` bars over their simple mean; NaN where both are 0."""
+    if window < 1:
+        raise ValueError("window must be at least 1")
+    bars, symbols = values.shape
+    out = np.empty((bars, symbols))
+    _blank(out, window - 1)
+    for t in range(window - 1, bars):
+        ratio, newest = out[t], values[t]
+        _sum(values, t - window + 1, t + 1, ratio)
+        for s in range(symbols):
+            ratio[s] = newest[s] / (ratio[s] / window)
+    return out
+
+
+@jit(signature=f"Tuple(({OUTPUT}, {OUTPUT}))({COLUMN}, {COLUMN}, {COLUMN}, intp)")
+def level_distances(high: Array, low: Array, close: Array, window: int) -> tuple[Array, Array]:
+    """How far the last `window` bars' highest high and lowest low are from the close, relative to the close.
+
+    ``(max(high) - close) / close`` and ``(close - min(low)) / close``.
+    """
+    if window < 1:
+        raise ValueError("window must be at least 1")
+    if high.shape != close.shape or low.shape != close.shape:
+        raise ValueError("high, low and close must have one shape")
+    bars, symbols = close.shape
+    above = np.empty((bars, symbols))
+    below = np.empty((bars, symbols))
+    _blank(above, window - 1)
+    _blank(below, window - 1)
+    for t in range(window - 1, bars):
+        top, bottom, last = above[t], below[t], close[t]
+        _highest(high, t - window + 1, t + 1, top)
+        _lowest(low, t - window + 1, t + 1, bottom)
+        for s in range(symbols):
+            top[s] = (top[s] - last[s]) / last[s]
+            bottom[s] = (last[s] - bottom[s]) / last[s]
+    return above, below
