@@ -9,6 +9,7 @@ from alpha_forge_sdk.sandbox.app import SandboxConfig, SandboxExchange, serve
 from alpha_forge_sdk.sandbox.clock import ExchangeClock, ManualTime, RealTime, TimeSource
 from alpha_forge_sdk.sandbox.faults import Faults, Hangup
 from alpha_forge_sdk.sandbox.feed import Push
+from alpha_forge_sdk.sandbox.recordings import SandboxDataError
 
 __all__ = [
     "ExchangeClock",
@@ -18,6 +19,7 @@ __all__ = [
     "Push",
     "RealTime",
     "SandboxConfig",
+    "SandboxDataError",
     "SandboxExchange",
     "TimeSource",
     "serve",

@@ -11,6 +11,7 @@ from typing import Final
 from alpha_forge_sdk.sandbox.archive import Archive
 from alpha_forge_sdk.sandbox.clock import ExchangeClock, TimeSource
 from alpha_forge_sdk.sandbox.faults import Faults
+from alpha_forge_sdk.sandbox.files import FileMarket
 from alpha_forge_sdk.sandbox.hub import Hub
 from alpha_forge_sdk.sandbox.market import Market
 from alpha_forge_sdk.sandbox.rest import RestApi
@@ -25,10 +26,10 @@ DEFAULT_START_MS: Final = 1_767_573_000_000
 class SandboxConfig:
     """What to trade and how fast.
 
-    `seed` draws the synthetic market, `symbols` names its symbols (None: the default set; with `data`: a selection of
-    what the files hold). `data` is a folder of recorded klines to play instead. `start_ms` is the exchange time at
-    start (None: 2026-01-05T00:30Z, or what the files suggest), `speed` the exchange seconds in a real one, and `hold`
-    lets the clock stand until the first kline subscription.
+    `seed` draws the synthetic market, `symbols` names its symbols (None: the default set; with `data`: a
+    selection of what the files hold). `data` is a folder of recorded klines to play instead. `start_ms` is
+    the exchange time at start (None: 2026-01-05T00:30Z, or what the files suggest), `speed` the exchange
+    seconds in a real one, and `hold` lets the clock stand until the first kline subscription.
     """
 
     seed: int = 0
@@ -46,28 +47,31 @@ class SandboxExchange:
     """
 
     def __init__(
-        self, config: SandboxConfig | None = None, *, faults: Faults | None = None, source: TimeSource | None = None
+        self,
+        config: SandboxConfig | None = None,
+        *,
+        faults: Faults | None = None,
+        source: TimeSource | None = None,
     ) -> None:
         self.config = config or SandboxConfig()
         self._faults = faults or Faults()
         self.market, start_ms = _open_market(self.config)
-        self.clock = ExchangeClock(
-            start_ms if self.config.start_ms is None else self.config.start_ms,
-            self.config.speed,
-            held=self.config.hold,
-            source=source,
-        )
+        if self.config.start_ms is not None:
+            start_ms = self.config.start_ms
+        # The clock stands until the exchange listens: at a high speed hours would pass while it starts.
+        self.clock = ExchangeClock(start_ms, self.config.speed, held=True, source=source)
         self._server: ExchangeServer | None = None
         self._address = ("", 0)
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen on `host` and `port` (0: any free one). OSError if the address can't be had."""
-        # The archive builds its files in a thread, with caches of its own; the same seed gives the same market.
-        archive = Archive(_open_market(self.config)[0])
+        archive = Archive(_second_market(self.market, self.config))
         hub = Hub(self.market, self.clock, self._faults)
         rest = RestApi(self.market, self.clock.speed)
         self._server = ExchangeServer(self.clock, rest, archive, hub, self._faults)
         self._address = (host, await self._server.start(host, port))
+        if not self.config.hold:
+            self.clock.release()
 
     async def stop(self) -> None:
         """Close all connections and the port."""
@@ -84,7 +88,15 @@ class SandboxExchange:
 
 def _open_market(config: SandboxConfig) -> tuple[Market, int]:
     """The configured market and the instant at which its clock starts by default."""
+    if config.data is not None:
+        recorded = FileMarket(config.data, config.symbols)
+        return recorded, recorded.default_start_ms()
     return SyntheticMarket(config.seed, config.symbols or DEFAULT_SYMBOLS), DEFAULT_START_MS
+
+
+def _second_market(market: Market, config: SandboxConfig) -> Market:
+    """The same market for the archive's thread: recordings can be shared, a synthetic market's caches can't."""
+    return market if config.data is not None else _open_market(config)[0]
 
 
 async def serve(

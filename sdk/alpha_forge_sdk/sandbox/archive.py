@@ -1,7 +1,8 @@
-"""The bulk archive: S3 listings and zipped csv files with their checksums, as far as the exchange clock has come.
+"""The bulk archive: S3 listings and zipped csv files with their checksums, as far as the exchange clock has
+come.
 
-An object's bytes depend on the market and its key alone, so a file downloaded twice is the same file. Not safe for use
-from two threads at once: the server gives it a thread and a market of its own.
+An object's bytes depend on the market and its key alone, so a file downloaded twice is the same file. Not
+safe for use from two threads at once: the server gives it a thread and a market of its own.
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ class Archive:
         return self._sizes[key]
 
     def _walk(self, folder: str, prefix: str, marker: str, grouped: bool, now_ms: float) -> Iterator[_Listed]:
-        """Keys (and, if grouped, common prefixes) under `folder` after `marker`, in the order of their bytes."""
+        """Keys (and, if grouped, common prefixes) under `folder` after `marker`, in the order of their
+        bytes."""
         for name, published in self._children(folder, now_ms):
             path = folder + name
             if not (path.startswith(prefix) or prefix.startswith(path)):
@@ -185,7 +187,8 @@ class Archive:
             self._objects.move_to_end(key)
             return self._objects[key]
         bars = self._market.bars(symbol, interval, period.start_ms, period.end_ms)
-        # A 3d or 1w bar may reach over the month's end: what is not closed when the file appears is not in it.
+        # A 3d or 1w bar may reach over the month's end: what is not closed when the file appears is not in
+        # it.
         closed = [next_ms(int(opened), interval) <= period.published_ms for opened in bars[OPEN_TIME]]
         bars = bars[:, closed]
         body: bytes | None = None
@@ -231,7 +234,8 @@ def _listing_xml(
     parts = [
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>data.binance.vision</Name>'
-        f"<Prefix>{escape(query.get('prefix', ''))}</Prefix><Marker>{escape(query.get('marker', ''))}</Marker>"
+        f"<Prefix>{escape(query.get('prefix', ''))}</Prefix>"
+        f"<Marker>{escape(query.get('marker', ''))}</Marker>"
     ]
     delimiter = query.get("delimiter", "")
     # S3 names the next marker only where it groups by a delimiter; others go on from the last key.

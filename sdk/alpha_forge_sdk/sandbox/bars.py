@@ -1,8 +1,9 @@
 """Bars as integers: the exact form in which the sandbox keeps, sums and prints a kline.
 
-A bar table is an int64 array of shape `(12, n)`, one row a column of the kline, bars ascending by open time. Prices are
-in units of 10^-price_decimals, volumes in 10^-quantity_decimals, quote volumes in units of the product of both. With
-integers an hour is exactly the sum of its minutes, and the text of a price is the same wherever it is printed.
+A bar table is an int64 array of shape `(12, n)`, one row a column of the kline, bars ascending by open time.
+Prices are in units of 10^-price_decimals, volumes in 10^-quantity_decimals, quote volumes in units of the
+product of both. With integers an hour is exactly the sum of its minutes, and the text of a price is the same
+wherever it is printed.
 """
 
 from __future__ import annotations
@@ -54,6 +55,11 @@ class Instrument:
         """Decimals of quote volumes: those of the product price x quantity."""
         return self.price_decimals + self.quantity_decimals
 
+    @property
+    def decimals(self) -> tuple[int, int, int]:
+        """Decimals of prices, of volumes and of quote volumes."""
+        return self.price_decimals, self.quantity_decimals, self.quote_decimals
+
 
 def empty() -> BarTable:
     """A bar table without bars."""
@@ -61,7 +67,8 @@ def empty() -> BarTable:
 
 
 def aggregate(bars: BarTable, interval: str) -> BarTable:
-    """Bars of `interval` from shorter bars that tile it. Exact; a larger bar exists where any of its parts does."""
+    """Bars of `interval` from shorter bars that tile it. Exact; a larger bar exists where any of its parts
+    does."""
     if bars.shape[1] == 0:
         return bars
     opens = floor_many(bars[OPEN_TIME], interval)

@@ -1,7 +1,7 @@
 """The exchange's one clock: server time, stream and history all follow it.
 
-Exchange time runs `speed` times as fast as the real seconds of a `TimeSource`. The source is handed in, so that a test
-advances it by hand and nothing waits for luck.
+Exchange time runs `speed` times as fast as the real seconds of a `TimeSource`. The source is handed in, so
+that a test advances it by hand and nothing waits for luck.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class ManualTime:
 class ExchangeClock:
     """Exchange milliseconds as a function of real seconds.
 
-    `start_ms` is the exchange's instant at construction, `speed` the exchange seconds that pass in a real second
-    (finite, > 0). With `held` the clock stands at `start_ms` until `release` is called.
+    `start_ms` is the exchange's instant at construction, `speed` the exchange seconds that pass in a real
+    second (finite, > 0). With `held` the clock stands at `start_ms` until `release` is called.
     """
 
     def __init__(

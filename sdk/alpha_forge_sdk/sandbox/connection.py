@@ -84,7 +84,8 @@ class Connection:
                 self._writer.write(text_frame(action.text))
 
     def feed(self, data: bytes, seconds: float) -> list[str]:
-        """Take bytes of the client (empty at the end of the stream); returns the text messages now complete."""
+        """Take bytes of the client (empty at the end of the stream); returns the text messages now
+        complete."""
         if data:
             self._protocol.receive_data(data)
         else:

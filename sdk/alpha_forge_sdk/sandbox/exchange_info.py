@@ -19,7 +19,9 @@ _PERPETUAL_DELIVERY: Final = 4_133_404_800_000
 def futures_info(market: Market, now_ms: int) -> dict[str, Any]:
     """`/fapi/v1/exchangeInfo`."""
     instruments = [market.instrument(symbol) for symbol in market.symbols]
-    assets = sorted({item.quote for item in instruments} | {"BTC", "USDT"}, key=lambda name: (name != "USDT", name))
+    assets = sorted(
+        {item.quote for item in instruments} | {"BTC", "USDT"}, key=lambda name: (name != "USDT", name)
+    )
     return {
         "timezone": "UTC",
         "serverTime": now_ms,
@@ -118,7 +120,11 @@ def _futures_filters(item: Instrument) -> list[dict[str, Any]]:
 
 
 def _spot_symbol(item: Instrument) -> dict[str, Any]:
-    tick = decimal_text(item.tick * 10 ** (8 - item.price_decimals), 8) if item.price_decimals <= 8 else "0.00000001"
+    tick = (
+        decimal_text(item.tick * 10 ** (8 - item.price_decimals), 8)
+        if item.price_decimals <= 8
+        else "0.00000001"
+    )
     step = decimal_text(10 ** (8 - item.quantity_decimals), 8)
     return {
         "symbol": item.symbol,
@@ -139,7 +145,12 @@ def _spot_symbol(item: Instrument) -> dict[str, Any]:
         "isSpotTradingAllowed": True,
         "isMarginTradingAllowed": False,
         "filters": [
-            {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "1000000.00000000", "tickSize": tick},
+            {
+                "filterType": "PRICE_FILTER",
+                "minPrice": tick,
+                "maxPrice": "1000000.00000000",
+                "tickSize": tick,
+            },
             {"filterType": "LOT_SIZE", "minQty": step, "maxQty": "9000.00000000", "stepSize": step},
         ],
         "permissions": [],

@@ -1,8 +1,8 @@
 """The seam through which an exchange misbehaves on purpose.
 
-The server asks `Faults` at the four points where a real exchange goes wrong. The class itself does nothing; a hostile
-exchange overrides what it needs. Methods are called from the server's event loop, except `archived`, which is called
-from the archive's worker thread; none may block.
+The server asks `Faults` at the four points where a real exchange goes wrong. The class itself does nothing; a
+hostile exchange overrides what it needs. Methods are called from the server's event loop, except `archived`,
+which is called from the archive's worker thread; none may block.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from alpha_forge_sdk.sandbox.http import Response
 
 @dataclass(frozen=True, slots=True)
 class Hangup:
-    """End the connection: with a close frame of `code`, or by cutting the TCP connection if `code` is None."""
+    """End the connection: with a close frame of `code`, or by cutting the TCP connection if `code` is
+    None."""
 
     code: int | None = None
     reason: str = ""
@@ -30,7 +31,8 @@ class Faults:
         return None
 
     def push(self, connection: int, push: Push) -> Sequence[Push | Hangup]:
-        """What is sent in place of `push` on the connection of that number: `(push,)` unless something goes wrong."""
+        """What is sent in place of `push` on the connection of that number: `(push,)` unless something goes
+        wrong."""
         return (push,)
 
     def rest(self, path: str, response: Response, now_ms: float) -> Response:

@@ -1,8 +1,8 @@
 """What the exchange pushes and when: a pure function of market, subscriptions and time.
 
-Every bar of a stream is closed exactly once, in the order of the event times over all streams; between the closes the
-bar in progress is shown at most every `spacing`, and only if it has changed. The feed keeps no connections: the server
-asks for what is due and hands it to whoever subscribed.
+Every bar of a stream is closed exactly once, in the order of the event times over all streams; between the
+closes the bar in progress is shown at most every `spacing`, and only if it has changed. The feed keeps no
+connections: the server asks for what is due and hands it to whoever subscribed.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class _Live:
 class Feed:
     """The pushes of all wanted streams, as exchange time goes on.
 
-    `position_ms` is the instant up to which everything due has been returned. `speed` sets how far apart in exchange
-    time the pushes of a bar in progress are, so that a fast clock doesn't drown its clients.
+    `position_ms` is the instant up to which everything due has been returned. `speed` sets how far apart in
+    exchange time the pushes of a bar in progress are, so that a fast clock doesn't drown its clients.
     """
 
     def __init__(self, market: Market, position_ms: float, speed: float) -> None:
@@ -70,7 +70,8 @@ class Feed:
     def want(self, spec: StreamSpec) -> None:
         """Push this stream from now on. Call `advance` to the present first: nothing older is replayed."""
         if spec.name not in self._live:
-            # The first close is that of the bar in progress: a bar that has ended is history, published or not.
+            # The first close is that of the bar in progress: a bar that has ended is history, published or
+            # not.
             live = _Live(spec, floor_ms(math.floor(self._position), spec.interval))
             self._live[spec.name] = live
             self._schedule(live)
@@ -90,8 +91,8 @@ class Feed:
     def advance(self, now_ms: float, limit: int = 2000) -> list[Push]:
         """Everything due up to `now_ms`, in order of event time, at most `limit` closes.
 
-        When the limit is reached `position_ms` stays behind `now_ms`: call again. The bars in progress are shown only
-        once all closes before them are out.
+        When the limit is reached `position_ms` stays behind `now_ms`: call again. The bars in progress are
+        shown only once all closes before them are out.
         """
         pushes: list[Push] = []
         taken = 0

@@ -18,7 +18,8 @@ class BadRequest(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request without a body. `path` is percent-decoded; header names are in lower case; `head` the bytes it came as."""
+    """A request without a body. `path` is percent-decoded; header names are in lower case; `head` the bytes
+    it came as."""
 
     method: str
     path: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Final
+from typing import Any, Final
 
 from alpha_forge_sdk.sandbox.clock import ExchangeClock
 from alpha_forge_sdk.sandbox.connection import Connection, text_frame
@@ -55,8 +55,8 @@ class Hub:
     def sync(self, connection: Connection) -> None:
         """Make the feed follow a connection's subscriptions after they may have changed.
 
-        Call `pump` before the change, so that nobody is sent what happened before it. The first kline subscription
-        lets a held clock run.
+        Call `pump` before the change, so that nobody is sent what happened before it. The first kline
+        subscription lets a held clock run.
         """
         session = connection.session
         wanted = frozenset(session.streams) if session.live and connection.is_open else frozenset()
@@ -111,15 +111,17 @@ class Hub:
     async def _wait(self, delay: float) -> None:
         """Sleep for `delay` real seconds (for ever if infinite), or until the subscriptions change."""
         self._changed.clear()
-        changed = asyncio.ensure_future(self._changed.wait())
-        waits: set[asyncio.Future[object]] = {changed}  # type: ignore[arg-type]
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._changed.wait())]
         if math.isfinite(delay):
-            waits.add(asyncio.ensure_future(self._clock.source.sleep(delay)))  # type: ignore[arg-type]
+            waits.append(asyncio.create_task(self._sleep(delay)))
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for future in waits:
-                future.cancel()
+            for task in waits:
+                task.cancel()
+
+    async def _sleep(self, delay: float) -> None:
+        await self._clock.source.sleep(delay)
 
 
 def _hang_up(connection: Connection, hangup: Hangup) -> None:

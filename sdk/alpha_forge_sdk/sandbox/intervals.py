@@ -1,7 +1,7 @@
 """Kline intervals: their names and where their bars open and close.
 
-All times are UTC milliseconds. Every interval up to a day divides the epoch's days; `3d` counts from the epoch, `1w`
-opens on Mondays, `1M` on the first of a month.
+All times are UTC milliseconds. Every interval up to a day divides the epoch's days; `3d` counts from the
+epoch, `1w` opens on Mondays, `1M` on the first of a month.
 """
 
 from __future__ import annotations

@@ -28,5 +28,6 @@ class Market(Protocol):
         ...
 
     def progress(self, symbol: str, interval: str, at_ms: float) -> BarTable | None:
-        """The bar in progress at `at_ms` as known at that instant, shape (12, 1); None where the market has a hole."""
+        """The bar in progress at `at_ms` as known at that instant, shape (12, 1); None where the market has a
+        hole."""
         ...

@@ -1,8 +1,8 @@
 """Refinement of synthetic hours into minutes that add up to them exactly.
 
-Each hour becomes sixty minutes along a Brownian bridge from its open to its close, bounded by its low and high, which
-one minute each touches. Volume, quote volume, trades and ids are shared out in integers, so that aggregating the
-minutes gives back the hour to the last digit.
+Each hour becomes sixty minutes along a Brownian bridge from its open to its close, bounded by its low and
+high, which one minute each touches. Volume, quote volume, trades and ids are shared out in integers, so that
+aggregating the minutes gives back the hour to the last digit.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def refine(
 ) -> BarTable:
     """The minute bars of `hours`, shape `(12, 60 * n)`.
 
-    `diffusion` is the standard deviation of each hour's noise in log price, `taker_share` the part of its volume that
-    takers bought. The draw depends on n: always refine the same hours together.
+    `diffusion` is the standard deviation of each hour's noise in log price, `taker_share` the part of its
+    volume that takers bought. The draw depends on n: always refine the same hours together.
     """
     count = hours.shape[1]
     table = np.empty((COLUMNS, count, 60), dtype=np.int64)
@@ -78,10 +78,11 @@ def _draw_prices(
 
 
 def _share_volume(rng: np.random.Generator, table: BarTable, hours: BarTable) -> None:
-    """Volume by minute: more in minutes that move, and so that the hour's average price comes out nearly right.
+    """Volume by minute: more in minutes that move, and so that the hour's average price comes out nearly
+    right.
 
-    Minutes above the hour's average price and minutes below it are weighted as two groups that balance; the little
-    that rounding leaves is settled in `_share_quote`.
+    Minutes above the hour's average price and minutes below it are weighted as two groups that balance; the
+    little that rounding leaves is settled in `_share_quote`.
     """
     ranges = (table[HIGH] - table[LOW]).astype(np.float64)
     busy = 1.0 + ranges / np.maximum(ranges.mean(axis=1, keepdims=True), 1e-9)
@@ -100,7 +101,8 @@ def _share_volume(rng: np.random.Generator, table: BarTable, hours: BarTable) ->
 
 
 def _share_quote(table: BarTable, hours: BarTable) -> None:
-    """Quote volume by minute: at the typical price, with the rest spread where the minute's range leaves room."""
+    """Quote volume by minute: at the typical price, with the rest spread where the minute's range leaves
+    room."""
     volume = table[VOLUME]
     quote = np.rint(_typical(table)).astype(np.int64) * volume
     rest = hours[QUOTE] - quote.sum(axis=1)

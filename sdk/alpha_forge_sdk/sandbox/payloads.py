@@ -1,24 +1,37 @@
 """The texts in which the exchange writes a bar: stream event, REST row, archive line.
 
-Key order, types and decimals follow frames captured from the real exchange. Texts are built by hand, not by a JSON
-library: their parts are digits and fixed names, and there are thousands of them a second.
+Key order, types and decimals follow frames captured from the real exchange. Texts are built by hand, not by a
+JSON library: their parts are digits and fixed names, and there are thousands of them a second.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from alpha_forge_sdk.sandbox.bars import BarTable, Instrument
+from alpha_forge_sdk.sandbox.bars import FIRST_ID, BarTable, Instrument
 from alpha_forge_sdk.sandbox.intervals import next_ms
 
-ARCHIVE_HEADER = (
-    "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
+ARCHIVE_COLUMNS: Final = (
+    "open_time",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "close_time",
+    "quote_volume",
+    "count",
+    "taker_buy_volume",
+    "taker_buy_quote_volume",
+    "ignore",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class StreamSpec:
-    """A kline stream: its name as subscribed, and what it shows. `contract` is empty for `<symbol>@kline_<i>`."""
+    """A kline stream: its name as subscribed, and what it shows. `contract` is empty for
+    `<symbol>@kline_<i>`."""
 
     name: str
     symbol: str
@@ -36,11 +49,12 @@ def decimal_text(value: int, decimals: int) -> str:
 
 def event_text(spec: StreamSpec, instrument: Instrument, bar: BarTable, event_ms: int, closed: bool) -> str:
     """The payload of a kline or continuous kline event for `bar`, shape (12, 1)."""
-    opened, open_, high, low, close, volume, quote, trades, taker, taker_quote, first, end = bar[:, 0].tolist()
+    values: list[int] = bar[:, 0].tolist()
+    opened, open_, high, low, close, volume, quote, trades, taker, taker_quote, first, end = values
     last = end - 1
     if trades == 0:
         first = last = -1
-    price, amount, product = instrument.price_decimals, instrument.quantity_decimals, instrument.quote_decimals
+    price, amount, product = instrument.decimals
     if spec.contract:
         head = (
             f'{{"e":"continuous_kline","E":{event_ms},"ps":"{spec.symbol}","ct":"{spec.contract}","k":'
@@ -68,13 +82,13 @@ def combined_text(stream: str, payload: str) -> str:
 
 def _rows(instrument: Instrument, interval: str, bars: BarTable, quote: str) -> list[str]:
     """The twelve columns of each bar, decimals between `quote` marks."""
-    price, amount, product = instrument.price_decimals, instrument.quantity_decimals, instrument.quote_decimals
+    price, amount, product = instrument.decimals
     mark = f"{quote},{quote}"
     rows = []
-    for opened, open_, high, low, close, volume, turnover, trades, taker, taker_quote, _, _ in bars.T.tolist():
-        prices = mark.join([decimal_text(value, price) for value in (open_, high, low, close)])
+    for opened, *prices, volume, turnover, trades, taker, taker_quote in bars[:FIRST_ID].T.tolist():
+        path = mark.join([decimal_text(value, price) for value in prices])
         rows.append(
-            f"{opened},{quote}{prices}{mark}{decimal_text(volume, amount)}{quote},"
+            f"{opened},{quote}{path}{mark}{decimal_text(volume, amount)}{quote},"
             f"{next_ms(opened, interval) - 1},{quote}{decimal_text(turnover, product)}{quote},{trades},"
             f"{quote}{decimal_text(taker, amount)}{mark}{decimal_text(taker_quote, product)}{mark}0{quote}"
         )
@@ -90,4 +104,4 @@ def rest_text(instrument: Instrument, interval: str, bars: BarTable) -> str:
 def csv_text(instrument: Instrument, interval: str, bars: BarTable) -> str:
     """The csv of an archive file of futures klines: header, times in milliseconds."""
     rows = _rows(instrument, interval, bars, "")
-    return "\n".join([ARCHIVE_HEADER, *rows]) + "\n"
+    return "\n".join([",".join(ARCHIVE_COLUMNS), *rows]) + "\n"

@@ -1,11 +1,13 @@
 """The inside of a bar: what of it has happened by an instant, by one deterministic path.
 
-The path starts at the open, walks in straight legs to the two extremes (the low first in a rising bar, the high first
-in a falling one) and ends at the close, so that the bar in progress always converges to the final bar.
+The path starts at the open, walks in straight legs to the two extremes (the low first in a rising bar, the
+high first in a falling one) and ends at the close, so that the bar in progress always converges to the final
+bar.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -35,8 +37,8 @@ _SECOND_EXTREME: Final = 0.7
 def partial(bar: BarTable, elapsed_ms: float, length_ms: int, tick: int) -> BarTable:
     """The part of `bar` (shape (12, 1)) that has happened `elapsed_ms` after its open, as a bar of its own.
 
-    At 0 only the first trade has happened; at `length_ms` the result equals `bar`. Volumes, trades and extremes never
-    shrink as time passes. Prices stay on the grid of `tick`.
+    At 0 only the first trade has happened; at `length_ms` the result equals `bar`. Volumes, trades and
+    extremes never shrink as time passes. Prices stay on the grid of `tick`.
     """
     values: list[int] = bar[:, 0].tolist()
     if values[TRADES] == 0 or elapsed_ms >= length_ms:
@@ -64,7 +66,7 @@ def _path(open_: int, high: int, low: int, close: int, done: float, tick: int) -
     first, second = (low, high) if close >= open_ else (high, low)
     knots = ((0.0, open_), (_FIRST_EXTREME, first), (_SECOND_EXTREME, second), (1.0, close))
     seen = [open_]
-    for (left, start), (right, end) in zip(knots, knots[1:], strict=False):
+    for (left, start), (right, end) in pairwise(knots):
         if done >= right:
             seen.append(end)
             continue

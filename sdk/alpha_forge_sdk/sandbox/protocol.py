@@ -1,7 +1,7 @@
 """One WebSocket session of a client, without I/O: messages in, replies and changes out.
 
-Paths, control messages, errors and limits are those of the USD-M market streams after the path split of 2026: klines
-flow on `/market` only; every other path acknowledges a kline subscription and stays silent.
+Paths, control messages, errors and limits are those of the USD-M market streams after the path split of 2026:
+klines flow on `/market` only; every other path acknowledges a kline subscription and stays silent.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ class Session:
 
     @classmethod
     def open(cls, where: Route, seconds: float) -> tuple[Session, list[Reply | Close]]:
-        """The session of a new connection, and what it says at once (only if the path names too many streams)."""
+        """The session of a new connection, and what it says at once (only if the path names too many
+        streams)."""
         session = cls(where.live, where.combined, Allowance(seconds))
         return session, session._subscribe(list(where.streams))
 
@@ -131,15 +132,21 @@ class Session:
         identifier = message.get("id")
         method = message.get("method")
         if method is None:
-            return [_error(2, f"Invalid request: missing field `method` at line 1 column {len(text)}", identifier)]
+            return [
+                _error(2, f"Invalid request: missing field `method` at line 1 column {len(text)}", identifier)
+            ]
         if method not in METHODS:
             known = ", ".join(f"`{name}`" for name in METHODS)
-            return [_error(2, f"Invalid request: unknown variant `{method}`, expected one of {known}", identifier)]
+            return [
+                _error(2, f"Invalid request: unknown variant `{method}`, expected one of {known}", identifier)
+            ]
         if method == "LIST_SUBSCRIPTIONS":
             return [_result(list(self.streams), identifier)]
         params = message.get("params")
         if params is None:
-            return [_error(2, f"Invalid request: missing field `params` at line 1 column {len(text)}", identifier)]
+            return [
+                _error(2, f"Invalid request: missing field `params` at line 1 column {len(text)}", identifier)
+            ]
         if not isinstance(params, list):
             return [_error(2, "Invalid request: params must be an array", identifier)]
         if method in ("SET_PROPERTY", "GET_PROPERTY"):

@@ -1,4 +1,5 @@
-"""The REST endpoints of USD-M futures and, as far as clients need them to start up, of spot. Values in, responses out."""
+"""The REST endpoints of USD-M futures and, as far as clients need them to start up, of spot. Values in,
+responses out."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from alpha_forge_sdk.sandbox import bars as tables
 from alpha_forge_sdk.sandbox.bars import BarTable
 from alpha_forge_sdk.sandbox.exchange_info import FUTURES_WEIGHT, SPOT_WEIGHT, futures_info, spot_info
 from alpha_forge_sdk.sandbox.http import Request, Response, json_response
-from alpha_forge_sdk.sandbox.intervals import FIXED, INTERVALS, ceil_ms, floor_ms, next_ms
+from alpha_forge_sdk.sandbox.intervals import FIXED, INTERVALS, ceil_ms, floor_ms
 from alpha_forge_sdk.sandbox.market import Market
 from alpha_forge_sdk.sandbox.payloads import rest_text
 from alpha_forge_sdk.sandbox.weight import Verdict, WeightLedger
@@ -51,7 +52,9 @@ class RestApi:
         self._speed = speed
         self._futures = Venue(1500, False, WeightLedger(FUTURES_WEIGHT))
         self._spot = Venue(1000, True, WeightLedger(SPOT_WEIGHT))
-        self._routes: dict[str, tuple[Venue, Callable[[Request], int], Callable[[Request, float], Response]]] = {
+        self._routes: dict[
+            str, tuple[Venue, Callable[[Request], int], Callable[[Request, float], Response]]
+        ] = {
             "/fapi/v1/ping": (self._futures, _constant(1), self._ping),
             "/fapi/v1/time": (self._futures, _constant(1), self._time),
             "/fapi/v1/exchangeInfo": (self._futures, _constant(1), self._futures_info),
@@ -71,7 +74,9 @@ class RestApi:
         """The response to `request` from the client at `address`, at the exchange instant `now_ms`."""
         found = self._routes.get(request.path)
         if found is None:
-            return json_response({"code": -5000, "msg": f"Path {request.path}, Method {request.method} is invalid"}, 404)
+            return json_response(
+                {"code": -5000, "msg": f"Path {request.path}, Method {request.method} is invalid"}, 404
+            )
         venue, weigh, handle = found
         verdict = venue.ledger.charge(address, weigh(request), int(now_ms))
         headers = {"X-MBX-USED-WEIGHT-1M": str(verdict.used)}
@@ -96,8 +101,8 @@ class RestApi:
             )
         else:
             text = (
-                f"Too many requests; current limit of IP({address}) is {venue.ledger.limit} requests per minute. "
-                "Please use the websocket for live updates to avoid polling the API."
+                f"Too many requests; current limit of IP({address}) is {venue.ledger.limit} requests per "
+                "minute. Please use the websocket for live updates to avoid polling the API."
             )
         return json_response({"code": -1003, "msg": text}, verdict.status, headers)
 

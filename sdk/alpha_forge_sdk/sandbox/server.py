@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -36,7 +37,9 @@ _LOG = logging.getLogger("alpha_forge_sdk.sandbox")
 class ExchangeServer:
     """Serves connections until `stop`. `archive` is used from a thread of its own."""
 
-    def __init__(self, clock: ExchangeClock, rest: RestApi, archive: Archive, hub: Hub, faults: Faults) -> None:
+    def __init__(
+        self, clock: ExchangeClock, rest: RestApi, archive: Archive, hub: Hub, faults: Faults
+    ) -> None:
         self._clock = clock
         self._rest = rest
         self._archive = archive
@@ -69,7 +72,7 @@ class ExchangeServer:
         self._archive_thread.shutdown(cancel_futures=True)
         self._server = None
 
-    def _spawn(self, work: asyncio.coroutines.Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)

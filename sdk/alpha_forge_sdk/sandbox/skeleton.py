@@ -4,13 +4,14 @@ An hourly log return is
 
     r = s * v * (rho * m + sqrt(1 - rho^2) * e),    m, e = sqrt(L) * trend + sqrt(1 - L) * noise
 
-where `m` is common to the market and `e` the symbol's own, every trend is an AR(1) of unit variance with memory
-`TREND_MEMORY`, `L` is `TREND_SHARE`, `s` the symbol's scale and `v` a clustered volatility. The trend is what a model
-can learn: past momentum shows it, and it carries into the next hours. The log price reverts to its anchor with a
-half-life of `LEVEL_HALF_LIFE` hours, so that years of it stay within a sensible range.
+where `m` is common to the market and `e` the symbol's own, every trend is an AR(1) of unit variance with
+memory `TREND_MEMORY`, `L` is `TREND_SHARE`, `s` the symbol's scale and `v` a clustered volatility. The trend
+is what a model can learn: past momentum shows it, and it carries into the next hours. The log price reverts
+to its anchor with a half-life of `LEVEL_HALF_LIFE` hours, so that years of it stay within a sensible range.
 
-Every block of `BLOCK_HOURS` hours draws from a Philox generator keyed by (seed, name, block) and starts from the state
-in which the block before it ended: the numbers depend on the time alone, never on which request came first.
+Every block of `BLOCK_HOURS` hours draws from a Philox generator keyed by (seed, name, block) and starts from
+the state in which the block before it ended: the numbers depend on the time alone, never on which request
+came first.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def generator(seed: int, *name: object) -> np.random.Generator:
 
 
 def autoregression(shocks: Floats, memory: float, before: float) -> Floats:
-    """`y[k] = memory * y[k-1] + shocks[k]` with `y[-1] = before`, by doubling: log2(n) passes over the array."""
+    """`y[k] = memory * y[k-1] + shocks[k]` with `y[-1] = before`, by doubling: log2(n) passes over the
+    array."""
     values = shocks.copy()
     values[0] += memory * before
     reach, factor = 1, memory
@@ -96,7 +98,8 @@ class Factor:
 
 
 def draw_factor(rng: np.random.Generator, before: FactorState | None) -> Factor:
-    """The next block of a factor; `before` is None in the first block, which starts in the stationary state."""
+    """The next block of a factor; `before` is None in the first block, which starts in the stationary
+    state."""
     if before is None:
         first = rng.standard_normal(2)
         before = FactorState(float(first[0]), float(first[1]))
@@ -122,7 +125,8 @@ class Traits:
 
 @dataclass(frozen=True, slots=True)
 class SymbolState:
-    """Where a symbol stands at the end of a block: deviation of its log price, last close, next trade id, factor."""
+    """Where a symbol stands at the end of a block: deviation of its log price, last close, next trade id,
+    factor."""
 
     deviation: float
     close: int
@@ -151,7 +155,8 @@ def first_state(seed: int, traits: Traits) -> SymbolState:
 def on_grid(prices: Floats, instrument: Instrument) -> NDArray[np.int64]:
     """Prices as integers on the tick grid, at least two ticks."""
     ticks = np.rint(prices * (10**instrument.price_decimals / instrument.tick)).astype(np.int64)
-    return np.maximum(ticks, 2) * instrument.tick
+    grid: NDArray[np.int64] = np.maximum(ticks, 2) * instrument.tick
+    return grid
 
 
 def draw_hours(seed: int, traits: Traits, block: int, before: SymbolState, market: Factor) -> HourBlock:
@@ -179,7 +184,9 @@ def draw_hours(seed: int, traits: Traits, block: int, before: SymbolState, marke
     return HourBlock(table, diffusion, taker_share, end)
 
 
-def _draw_extremes(rng: np.random.Generator, table: BarTable, diffusion: Floats, instrument: Instrument) -> None:
+def _draw_extremes(
+    rng: np.random.Generator, table: BarTable, diffusion: Floats, instrument: Instrument
+) -> None:
     """Highs and lows by the law of a Brownian bridge's maximum given its ends."""
     unit = 10.0**-instrument.price_decimals
     start, end = np.log(table[OPEN] * unit), np.log(table[CLOSE] * unit)
@@ -195,7 +202,8 @@ def _draw_extremes(rng: np.random.Generator, table: BarTable, diffusion: Floats,
 def _draw_activity(
     rng: np.random.Generator, table: BarTable, traits: Traits, strength: Floats, log_volatility: Floats
 ) -> Floats:
-    """Volumes, trades and taker buys: more of them when prices move, when it is stormy and by day in Europe and the US."""
+    """Volumes, trades and taker buys: more of them when prices move, when it is stormy and by day in Europe
+    and the US."""
     instrument = traits.instrument
     shocks = rng.standard_normal((3, BLOCK_HOURS))
     hour_of_day = (table[OPEN_TIME] // HOUR) % 24
@@ -210,14 +218,15 @@ def _draw_activity(
     table[QUOTE] = table[VOLUME] * typical
     trades = np.rint(turnover / 900.0 * np.exp(0.2 * shocks[1])).astype(np.int64)
     table[TRADES] = np.clip(trades, MIN_HOUR_TRADES, table[VOLUME] // 4)
-    taker_share = np.clip(0.5 + 0.08 * np.tanh(strength) + 0.03 * shocks[2], 0.1, 0.9)
+    taker_share: Floats = np.clip(0.5 + 0.08 * np.tanh(strength) + 0.03 * shocks[2], 0.1, 0.9)
     table[TAKER_BASE] = np.floor(table[VOLUME] * taker_share)
     table[TAKER_QUOTE] = np.floor(table[QUOTE] * taker_share)
     return taker_share
 
 
 def _number_trades(table: BarTable, next_id: int) -> int:
-    """Trade ids; a bar spans slightly more ids than it counts trades, as on the real exchange. Returns the next id."""
+    """Trade ids; a bar spans slightly more ids than it counts trades, as on the real exchange. Returns the
+    next id."""
     ends = next_id + np.cumsum(table[TRADES] + table[TRADES] // 128)
     table[END_ID] = ends
     table[FIRST_ID] = np.concatenate(([next_id], ends[:-1]))

@@ -1,7 +1,7 @@
 """A synthetic market: seeded, correlated, clustered, and with a trend that a model can learn.
 
-Hours come from `skeleton`, minutes from `minutes`; everything else is aggregated from those. Two markets with the same
-seed agree bit for bit, whatever was asked of them before.
+Hours come from `skeleton`, minutes from `minutes`; everything else is aggregated from those. Two markets with
+the same seed agree bit for bit, whatever was asked of them before.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _PIECE_HOURS: Final = 8
 _PIECE_MS: Final = _PIECE_HOURS * HOUR
 _BLOCK_MS: Final = BLOCK_HOURS * HOUR
 
-#: symbol: price, decimals of the price, tick in those units, decimals of the quantity, turnover an hour in USDT
+#: symbol: price, its decimals, tick in those units, decimals of the quantity, turnover an hour in USDT
 _MAJORS: Final[dict[str, tuple[float, int, int, int, float]]] = {
     "BTCUSDT": (68000.0, 2, 10, 3, 4.0e8),
     "ETHUSDT": (3400.0, 2, 1, 3, 2.5e8),
@@ -100,7 +100,9 @@ class SyntheticMarket:
     def __init__(self, seed: int = 0, symbols: Sequence[str] = DEFAULT_SYMBOLS) -> None:
         for symbol in symbols:
             if not SYMBOL_PATTERN.fullmatch(symbol):
-                raise ValueError(f"symbol {symbol!r}: expected 2 to 20 capital letters and digits, as BTCUSDT")
+                raise ValueError(
+                    f"symbol {symbol!r}: expected 2 to 20 capital letters and digits, as BTCUSDT"
+                )
         if len(set(symbols)) != len(symbols) or not symbols:
             raise ValueError("the symbols must be at least one, each named once")
         self._seed = seed
@@ -179,7 +181,8 @@ class SyntheticMarket:
         return self._hours.fetch((symbol, block), self._draw_block)
 
     def _draw_block(self, symbol: str, block: int) -> HourBlock:
-        """Block number `block`; the blocks before it are drawn once, and of them only the end states are kept."""
+        """Block number `block`; the blocks before it are drawn once, and of them only the end states are
+        kept."""
         traits = self._traits[symbol]
         states = self._states.setdefault(symbol, [first_state(self._seed, traits)])
         while True:

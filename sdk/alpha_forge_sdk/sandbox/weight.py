@@ -26,7 +26,8 @@ class _Account:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a request is served. `status` is 200, 429 or 418; `until_ms` the exchange time from which it will be."""
+    """Whether a request is served. `status` is 200, 429 or 418; `until_ms` the exchange time from which it
+    will be."""
 
     status: int
     used: int
@@ -34,7 +35,8 @@ class Verdict:
 
 
 class WeightLedger:
-    """Weight used by each address in the fixed minute of the exchange clock; `limit` is the budget of a minute."""
+    """Weight used by each address in the fixed minute of the exchange clock; `limit` is the budget of a
+    minute."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
