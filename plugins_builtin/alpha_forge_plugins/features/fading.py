@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+
+MISFIT = 8.0
+"""How far off a seed may be, in units of what it seeds.
+
+The mean of few bars, after a calm or a storm, can miss a column that swings (a true range, a difference of
+averages) by a multiple of its usual size: up to 5 were met over series with fat tails and clustered
+volatility.
+"""
 
 
 def bars_to_fade(decay: float, epsilon: float) -> int:
@@ -14,3 +23,10 @@ def bars_to_fade(decay: float, epsilon: float) -> int:
     if not 0.0 < epsilon < 1.0:
         raise ValueError(f"epsilon must be between 0 and 1, got {epsilon!r}; for example 1e-9")
     return 0 if decay == 0.0 else math.ceil(math.log(epsilon) / math.log(decay))
+
+
+def bars_until(epsilon: float, weights: Iterator[float]) -> int:
+    """Position of the first of `weights` (one a bar, fading) that is not above `epsilon`."""
+    if not 0.0 < epsilon < 1.0:
+        raise ValueError(f"epsilon must be between 0 and 1, got {epsilon!r}; for example 1e-9")
+    return next(k for k, weight in enumerate(weights) if weight <= epsilon)

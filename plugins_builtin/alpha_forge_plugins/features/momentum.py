@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from alpha_forge_plugins.features.fading import bars_to_fade
+from alpha_forge_plugins.features.fading import bars_to_fade, bars_until
 from alpha_forge_sdk import Feature, RecursiveFeature, kernels
 from alpha_forge_sdk import Params as BaseParams
 
@@ -94,8 +96,14 @@ class MACD(RecursiveFeature):
     examples = ({"fast": 12, "slow": 26, "signal": 9}, {"fast": 5, "slow": 35, "signal": 5})
 
     def settle(self, epsilon: float) -> int:
-        slow, signal = self.params.slow, self.params.signal
-        return int(slow + signal - 1 + bars_to_fade((slow - 1) / (slow + 1), epsilon))
+        """Bars after which the start weighs less than `epsilon` in the line and its signal together.
+
+        The signal averages a line that is still wrong itself, so its error outlives both: it is followed
+        bar by bar from the seeds, each off by one unit (a unit being the seed's distance from the settled
+        average).
+        """
+        p = self.params
+        return int(p.slow + p.signal - 1 + bars_until(epsilon, _start_weights(p.fast, p.slow, p.signal)))
 
     def start(self, symbols: int) -> dict[str, Array]:
         return {
@@ -110,3 +118,14 @@ class MACD(RecursiveFeature):
         return kernels.macd(
             close, p.fast, p.slow, p.signal, state["seen"], state["fast"], state["slow"], state["signal"]
         )
+
+
+def _start_weights(fast: int, slow: int, signal: int) -> Iterator[float]:
+    """Weight of the start in macd and signal together, bar by bar from the one that completes the signal's seed."""
+    fading = [(period - 1) / (period + 1) for period in (fast, slow, signal)]
+    line = [fading[0] ** k + fading[1] ** k for k in range(signal)]
+    average = 1.0 + sum(line) / signal
+    for k in count(signal):
+        yield line[-1] + average
+        line = [fading[0] ** k + fading[1] ** k]
+        average = fading[2] * average + (1.0 - fading[2]) * line[-1]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from alpha_forge_plugins.features.fading import bars_to_fade
+from alpha_forge_plugins.features.fading import MISFIT, bars_to_fade
 from alpha_forge_sdk import Feature, RecursiveFeature, kernels
 from alpha_forge_sdk import Params as BaseParams
 
@@ -30,9 +30,9 @@ class ATR(RecursiveFeature):
     examples = ({"window": 14}, {"window": 5})
 
     def settle(self, epsilon: float) -> int:
-        """The ``window + 1`` bars of the seed, and those after which it weighs less than `epsilon`."""
+        """The ``window + 1`` bars of the seed, and those after which even one far off weighs less than `epsilon`."""
         n = self.params.window
-        return int(n + 1 + bars_to_fade((n - 1) / n, epsilon))
+        return int(n + 1 + bars_to_fade((n - 1) / n, epsilon / MISFIT))
 
     def start(self, symbols: int) -> dict[str, Array]:
         return {"seen": np.zeros(symbols, np.int64), "last": np.zeros(symbols), "average": np.zeros(symbols)}

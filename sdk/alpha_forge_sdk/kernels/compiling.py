@@ -115,7 +115,7 @@ def _require(name: str, value: Any, want: Any) -> Any:
     if array.ndim != ndim:
         shape = {1: "(bars,) or (symbols,)", 2: "(bars, symbols)"}.get(ndim, f"{ndim}-dimensional")
         raise TypeError(f"{name}() takes {shape} arrays, got one of shape {array.shape}")
-    return np.require(array, np.dtype(str(want.dtype)), ["C", "A", *(["W"] if want.mutable else [])])
+    return np.require(array, np.dtype(str(want.dtype)), ("C", "A", "W") if want.mutable else ("C", "A"))
 
 
 @overload
