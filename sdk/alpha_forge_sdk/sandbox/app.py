@@ -95,7 +95,7 @@ def _open_market(config: SandboxConfig) -> tuple[Market, int]:
 
 
 def _second_market(market: Market, config: SandboxConfig) -> Market:
-    """The same market for the archive's thread: recordings can be shared, a synthetic market's caches can't."""
+    """The same market for the archive's thread: recordings can be shared, synthetic caches can't."""
     return market if config.data is not None else _open_market(config)[0]
 
 

@@ -85,7 +85,8 @@ class ExchangeClock:
         self.source: TimeSource = source or RealTime()
         self.speed = speed
         self._start_ms = float(start_ms)
-        self._origin: float | None = None if held else self.source.seconds()
+        self._made = self.source.seconds()
+        self._origin: float | None = None if held else self._made
 
     @property
     def held(self) -> bool:
@@ -102,6 +103,13 @@ class ExchangeClock:
         if self._origin is None:
             return self._start_ms
         return self._start_ms + (self.source.seconds() - self._origin) * 1000.0 * self.speed
+
+    def budget_ms(self) -> float:
+        """Exchange time as if it had never been held: what request budgets are renewed by.
+
+        A clock that stands would never renew them, and a client that loads its history would be banned for ever.
+        """
+        return self._start_ms + (self.source.seconds() - self._made) * 1000.0 * self.speed
 
     def real_seconds_until(self, at_ms: float) -> float:
         """Real seconds until exchange time is `at_ms`: not positive if past, infinite while held."""

@@ -32,13 +32,11 @@ class Hub:
     async def run(self) -> None:
         """Push what is due, for ever."""
         while True:
-            delay = self._clock.real_seconds_until(self._feed.next_due_ms())
-            if delay > _BREATH:
-                await self._wait(delay)
-            else:
-                await self._clock.source.sleep(min(_BREATH, max(0.0, delay)))
+            if not self.pump():
                 await asyncio.sleep(0)
-            self.pump()
+                continue
+            delay = self._clock.real_seconds_until(self._feed.next_due_ms())
+            await self._wait(max(delay, _BREATH))
 
     def pump(self) -> bool:
         """Push what is due by now, or a good part of it; True if nothing is left."""

@@ -70,18 +70,21 @@ class RestApi:
         """Whether the path belongs to the REST API, known endpoint or not."""
         return path.startswith(("/fapi/", "/api/"))
 
-    def answer(self, request: Request, address: str, now_ms: float) -> Response:
-        """The response to `request` from the client at `address`, at the exchange instant `now_ms`."""
+    def answer(self, request: Request, address: str, now_ms: float, budget_ms: float) -> Response:
+        """The response to `request` from the client at `address`, at the exchange instant `now_ms`.
+
+        `budget_ms` is the time by which budgets are renewed; it differs from `now_ms` after the clock was held.
+        """
         found = self._routes.get(request.path)
         if found is None:
             return json_response(
                 {"code": -5000, "msg": f"Path {request.path}, Method {request.method} is invalid"}, 404
             )
         venue, weigh, handle = found
-        verdict = venue.ledger.charge(address, weigh(request), int(now_ms))
+        verdict = venue.ledger.charge(address, weigh(request), int(budget_ms))
         headers = {"X-MBX-USED-WEIGHT-1M": str(verdict.used)}
         if verdict.status != 200:
-            return self._refusal(venue, verdict, address, now_ms, headers)
+            return self._refusal(venue, verdict, address, budget_ms, headers)
         try:
             response = handle(request, now_ms)
         except ApiError as error:
@@ -90,9 +93,9 @@ class RestApi:
         return response
 
     def _refusal(
-        self, venue: Venue, verdict: Verdict, address: str, now_ms: float, headers: dict[str, str]
+        self, venue: Venue, verdict: Verdict, address: str, budget_ms: float, headers: dict[str, str]
     ) -> Response:
-        wait = max(1, math.ceil((verdict.until_ms - now_ms) / 1000.0 / self._speed))
+        wait = max(1, math.ceil((verdict.until_ms - budget_ms) / 1000.0 / self._speed))
         headers["Retry-After"] = str(wait)
         if verdict.status == 418:
             text = (

@@ -121,7 +121,8 @@ class ExchangeServer:
         if path == "/sandbox/clock":
             return json_response({"epoch_ms": now, "speed": self._clock.speed, "held": self._clock.held})
         if self._rest.serves(path):
-            return self._faults.rest(path, self._rest.answer(request, address, now), now)
+            response = self._rest.answer(request, address, now, self._clock.budget_ms())
+            return self._faults.rest(path, response, now)
         loop = asyncio.get_running_loop()
         if path in _LISTING_PATHS:
             return await loop.run_in_executor(self._archive_thread, self._archive.listing, request.query, now)
