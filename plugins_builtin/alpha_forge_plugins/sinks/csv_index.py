@@ -13,6 +13,7 @@ class KeyIndex:
 
     Rows are kept by the second of their ts. Beyond twice ``limit`` keys the oldest seconds are forgotten: a
     row newer than those can be judged from memory, and an older one, which is rare, by reading the file
+    again.
     again. A key without ``ts`` has no age, and is never forgotten.
     """
 
