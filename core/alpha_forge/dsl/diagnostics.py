@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from alpha_forge.contracts.errors import AlphaForgeError
+
+_SHOWN, _SHOWN_BEFORE = 200, 120
+"""Characters of a line that are shown with a mistake, and how many of them before its place."""
 
 Path = tuple[str | int, ...]
 """Where a value stands in the document: keys and list positions from the top."""
@@ -37,8 +41,10 @@ class Diagnostic:
         """``FILE:LINE:COL: error[AF1234]: message``, the line with a caret under it, and the help."""
         parts = [f"{self.file}:{self.line}:{self.column}: error[{self.code}]: {self.message}"]
         if self.source_line:
-            parts.append(f"    {self.source_line}")
-            parts.append("    " + " " * (self.column - 1) + "^")
+            # Of a very long line, what stands around the place.
+            first = max(0, self.column - _SHOWN_BEFORE - 1)
+            parts.append(f"    {self.source_line[first : first + _SHOWN]}")
+            parts.append("    " + " " * (self.column - 1 - first) + "^")
         if self.help:
             parts.append(f"help: {self.help}")
         return "\n".join(parts)
@@ -68,6 +74,25 @@ class ConfigError(AlphaForgeError):
         return self.message
 
 
+_SECRET = re.compile(
+    r"""(?ix) \b [\w.-]* (?: passw(?:or)?d | passphrase | secret | token | credential
+    | (?:api|access|private)_?key ) [\w-]* ["']? \s* [:=] \s*
+    (?P<value> "[^"]*"? | '[^']*'? | [^\s,{}\[\]$'"] [^,}\]]* )"""
+)
+"""A literal secret in a line of a configuration; references such as ``${env:X}`` are none."""
+
+
+def masked(line: str) -> str:
+    """The line with what looks like a literal secret made stars, its length kept for the caret's sake."""
+
+    def stars(match: re.Match[str]) -> str:
+        value = match["value"]
+        shown = value if value[:3] in ('"${', "'${") else "*" * len(value)
+        return match[0][: match.start("value") - match.start()] + shown
+
+    return _SECRET.sub(stars, line)
+
+
 @dataclass(slots=True)
 class Source:
     """The text of a configuration and the place of each value in it."""
@@ -76,6 +101,15 @@ class Source:
     text: str
     marks: dict[Path, tuple[int, int]] = field(default_factory=dict)
     """Path → 1-based line and column of the value; ``(*path, KEY)`` with `KEY` → that of the key."""
+    overrides: dict[Path, Source] = field(default_factory=dict)
+    """Values that came from ``--set``: path → the option's text, with marks relative to that path."""
+
+    def origin(self, path: Path) -> tuple[Source, Path]:
+        """The source that the value at `path` came from, this one or an option, and its path in there."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.overrides:
+                return self.overrides[path[:length]], path[length:]
+        return self, path
 
     def place(self, path: Path, *, key: bool = False) -> tuple[int, int]:
         """Line and column of the value at `path` (or of its key); of the nearest parent that has one."""
@@ -86,8 +120,9 @@ class Source:
         return self.marks.get(path, (1, 1))
 
     def line(self, number: int) -> str:
+        """The line as it may be shown: literal secrets are masked, tabs are single blanks."""
         lines = self.text.splitlines()
-        return lines[number - 1] if 0 < number <= len(lines) else ""
+        return masked(lines[number - 1]).replace("\t", " ") if 0 < number <= len(lines) else ""
 
 
 KEY = "\0key"
@@ -103,15 +138,25 @@ class Diagnostics:
 
     def error(self, code: str, message: str, path: Path, help: str = "", *, key: bool = False) -> None:
         """Note a mistake at the value (or, with ``key``, the key) at `path`."""
-        self.error_at(code, message, self.source.place(path, key=key), path, help)
+        source, inner = self.source.origin(path)
+        self.error_at(code, message, source.place(inner, key=key), path, help, source)
 
-    def error_at(self, code: str, message: str, place: tuple[int, int], path: Path = (), help: str = "") -> None:
+    def error_at(
+        self,
+        code: str,
+        message: str,
+        place: tuple[int, int],
+        path: Path = (),
+        help: str = "",
+        source: Source | None = None,
+    ) -> None:
+        """Note a mistake at a line and column of `source` (default: the configuration's text)."""
+        source = source or self.source
         line, column = place
-        self.found.append(
-            Diagnostic(
-                code, message, path, self.source.file, line, column, help, self.source.line(line).replace("\t", " ")
-            )
-        )
+        found = Diagnostic(code, message, path, source.file, line, column, help, source.line(line))
+        # The copies of an expanded step share their place: they make one mistake, not several.
+        if found not in self.found:
+            self.found.append(found)
 
     def raise_if_any(self) -> None:
         """Raise `ConfigError` with everything found so far, if anything was."""

@@ -16,15 +16,25 @@ STEP_KINDS = {"data": "data", "transform": "transforms", "features": "features",
 class EnvRef:
     """``${env:NAME}``: a secret that is read from the environment when parameters are built, and never shown.
 
-    A text with the reference inside it keeps what stands around: ``before``, the name, ``after``.
+    A text with the reference inside it keeps what stands around: ``before``, the name, ``after`` (which may
+    hold the next reference).
     """
 
     name: str
     before: str = ""
-    after: str = ""
+    after: str | EnvRef = ""
 
     def __str__(self) -> str:
         return f"{self.before}${{env:{self.name}}}{self.after}"
+
+    def names(self) -> tuple[str, ...]:
+        """Every variable that the text refers to, in its order."""
+        return (self.name, *(self.after.names() if isinstance(self.after, EnvRef) else ()))
+
+    def resolve(self, environ: Mapping[str, str]) -> str:
+        """The text with the variables' values. Raises KeyError with the name of one that isn't set."""
+        after = self.after.resolve(environ) if isinstance(self.after, EnvRef) else self.after
+        return self.before + environ[self.name] + after
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +50,9 @@ class Step:
     on: tuple[str, ...] = ()
     emits: tuple[str, ...] = ()
     path: Path = ()
-    """Of the step's body in the document: ``('pipeline', 3, 'features')``; shared by the steps of one template."""
+    """Of the step's body: ``('pipeline', 3, 'features')``; shared by the copies of one template."""
     expanded: Mapping[str, Any] = field(default_factory=dict)
-    """Parameters that the expansion gave this copy, by name."""
+    """Parameters that the expansion gave this copy, by name (dotted where they are nested)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +129,5 @@ class Document:
     steps: tuple[Step, ...]
     training: Training
     source: Source
+    partial: bool = False
+    """Steps or sinks with mistakes were left out: the rest can be checked one by one, not as a graph."""
