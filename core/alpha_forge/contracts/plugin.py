@@ -185,6 +185,9 @@ class DataSource(Plugin):
     Its ``Params`` have ``universe`` (symbols) and ``interval``; network sources have ``endpoints``.
     """
 
+    history_lag: ClassVar[float] = 30.0
+    """Seconds after a close from which on history's silence about that bar proves that it does not exist."""
+
     async def find_clock(self) -> Clock | None:
         """The clock of a server that keeps its own time (an accelerated exchange), or None. Called before open."""
         return None
@@ -229,6 +232,10 @@ class Sink(Plugin):
         super().__init_subclass__(**kwargs)
         if cls.emit is Sink.emit and cls.emit_batch is Sink.emit_batch:
             raise TypeError(f"sink {cls.__qualname__} overrides neither emit nor emit_batch; define one of them")
+
+    def preflight(self) -> None:
+        """Raise an AlphaForgeError if it is plain already now, without connecting or creating anything, that ``open``
+        will fail (a directory that can't be written). Called by ``alpha_forge check`` and before a run connects."""
 
     def open(self) -> Any:
         """Acquire what the sink needs. Called once before the first record."""

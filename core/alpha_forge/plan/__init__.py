@@ -1,0 +1,1 @@
+"""Document + registry → EventFlowDAG: routing, order, columns, look-backs, warm-up. See `compiler`."""

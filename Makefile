@@ -1,0 +1,46 @@
+# Alpha Forge. `make demo` and `make test` need only python3 >= 3.11 and make.
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+PEERS  := benchmarks/.peers
+DEMO   := examples/08_signal_generation/minimal_signal_generation.yaml
+
+.PHONY: setup demo test lint bench bench-peers soak clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python3 must be 3.11 or newer, this is " + sys.version.split()[0])'
+	@echo "Setting up $(VENV): this takes a minute the first time"
+	@test -x $(PYTHON) || python3 -m venv $(VENV)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' 2>.venv/pip.log \
+		|| { cat .venv/pip.log; exit 1; }
+	@touch $@
+
+# Trains a small model on the sandbox's market, then streams 48 hourly bars through it into a CSV file.
+demo: setup
+	@$(PYTHON) benchmarks/demo.py --config $(DEMO) --bars 48
+
+test: setup
+	$(PYTHON) -m pytest
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: setup
+	$(PYTHON) -m benchmarks
+
+# The libraries that the benchmarks compare with live in an environment of their own.
+bench-peers: setup
+	@test -x $(PEERS)/bin/python || python3 -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+
+soak: setup
+	$(PYTHON) -m pytest -m soak tests/soak
+
+clean:
+	rm -rf $(VENV) $(PEERS) outputs tmp .alpha_forge .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""From predictions to sinks: one log, one cursor and one worker a sink."""

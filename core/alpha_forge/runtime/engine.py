@@ -1,0 +1,66 @@
+"""Engine: batches of bars in, predictions out. The same object serves warm-up, stream, training and replay."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from alpha_forge.contracts.types import BarBatch
+from alpha_forge.plan.graph import EventFlowDAG
+from alpha_forge.runtime.frames import FrameLog
+from alpha_forge.runtime.populator import FramePopulator
+from alpha_forge.runtime.results import PredictedRow
+
+Int = npt.NDArray[np.int64]
+
+
+class Engine:
+    """The graph at work. `lock` guards the frames; predictions leave it as values, to be emitted outside."""
+
+    def __init__(self, dag: EventFlowDAG) -> None:
+        self.dag = dag
+        self.lock = threading.Lock()
+        self._populator = FramePopulator(dag)
+        self._emit_after: dict[str, int] = {}
+
+    @property
+    def frames(self) -> Mapping[str, FrameLog]:
+        return self._populator.logs
+
+    def load_models(self) -> None:
+        """Read every checkpoint; on the thread that will predict. Raises ModelError."""
+        self._populator.executor.load_models()
+
+    def begin(self, known: Mapping[str, Int]) -> None:
+        """See `FramePopulator.begin`."""
+        self._populator.begin(known)
+
+    def emit_after(self, cutoff: Mapping[str, int]) -> None:
+        """Only closes after `cutoff` (by data frame, ns) give predictions; what a transform makes follows its source."""
+        for node in self.dag.nodes.values():
+            if node.kind == "data":
+                self._emit_after[node.frame] = cutoff[node.frame]
+            elif node.kind == "transform":
+                self._emit_after[node.frame] = self._emit_after[node.source_frames[0]]
+
+    def warm(self, batches: Sequence[tuple[str, BarBatch]]) -> None:
+        """Process bars of the past: everything but the predictions nobody would read."""
+        with self.lock:
+            self._populator.executor.warming = True
+            try:
+                for frame, batch in batches:
+                    self._populator.push(frame, batch)
+            finally:
+                self._populator.executor.warming = False
+            self._populator.executor.take_predictions()
+
+    def process(self, batches: Sequence[tuple[str, BarBatch]]) -> list[PredictedRow]:
+        """Process bars, oldest first within each symbol; returns the values of delivered columns, in order."""
+        with self.lock:
+            for frame, batch in batches:
+                self._populator.push(frame, batch)
+            found = self._populator.executor.take_predictions()
+        return [p for p in found if p.ts > self._emit_after.get(p.frame, -1)]

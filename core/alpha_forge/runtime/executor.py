@@ -1,0 +1,105 @@
+"""FlowExecutor: runs a flow's steps in dependency order on one row, and the flows that follow from it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from alpha_forge.plan.graph import EventFlowDAG, FlowDefinition
+from alpha_forge.runtime.frames import FrameLog
+from alpha_forge.runtime.inputs import InputResolver, longest_windows
+from alpha_forge.runtime.results import PredictedRow, Published, ResultHandler
+from alpha_forge.runtime.router import EventBus, EventRouter
+from alpha_forge.runtime.steps import ModelRunner, RecursiveRunner, StepRunner, at, blame, make_runner
+
+Int = npt.NDArray[np.int64]
+
+
+class FlowExecutor:
+    """Executes flows on frames. Owns the steps' states; called from one thread.
+
+    ``models`` can be left out: warm-up needs only what models read, unless a step reads a model's column.
+    """
+
+    def __init__(self, dag: EventFlowDAG, frames: dict[str, FrameLog]) -> None:
+        self._dag = dag
+        self._frames = frames
+        self.router = EventRouter(dag.flows)
+        self._bus = EventBus()
+        self._results = ResultHandler(dag.sink_columns())
+        self._runners: dict[str, StepRunner] = {
+            n.id: make_runner(dag, n) for n in dag.nodes.values() if n.kind in ("features", "model")
+        }
+        self._longest = {
+            flow.name: longest_windows(w for i in flow.nodes for w in self._runners[i].windows()) for flow in dag.flows
+        }
+        read = {(n.frame, c) for n in dag.nodes.values() for c in n.inputs}
+        read |= {(f, c) for n in dag.nodes.values() for f, cs in zip(n.source_frames, n.source_columns, strict=True) for c in cs}
+        self._idle_models = frozenset(
+            n.id
+            for n in dag.nodes.values()
+            if n.kind == "model" and not n.emits and not any((n.frame, c) in read for c in n.outputs)
+        )
+        self.warming = False
+        """While True, models whose column nobody reads are left out: their values would be thrown away."""
+
+    def load_models(self) -> None:
+        """Read every checkpoint. Raises ModelError."""
+        for runner in self._runners.values():
+            if isinstance(runner, ModelRunner):
+                runner.load()
+
+    def known_from(self, frame: str, rows: Int) -> None:
+        """Tell the recursive features of a frame from which row on its bars are known."""
+        for runner in self._runners.values():
+            if isinstance(runner, RecursiveRunner) and runner.node.frame == frame:
+                runner.generations.known_from(rows)
+
+    def run(self, flow: FlowDefinition, row: int, symbols: Int) -> None:
+        """Run a flow on the bars of `symbols` at `row`, then everything that its events trigger."""
+        self._run_steps(flow, row, symbols, (flow.event,))
+        while (queued := self._bus.take()) is not None:
+            self._follow(queued.published, queued.chain)
+
+    def _follow(self, published: Published, chain: tuple[str, ...]) -> None:
+        source = self._frames[published.frame]
+        for flow in self.router.route(published.event):
+            frame = self._frames[flow.frame]
+            row = frame.interval.row(published.ts)
+            symbols = published.symbols
+            if flow.frame != published.frame:
+                symbols = translate(source, frame, symbols)
+            if row <= frame.newest - frame.capacity or row > frame.newest:
+                continue  # this frame has no bar there (yet): nothing to work on
+            symbols = symbols[frame.present(row)[symbols]]
+            if len(symbols):
+                self._run_steps(flow, row, symbols, chain)
+
+    def _run_steps(self, flow: FlowDefinition, row: int, symbols: Int, chain: tuple[str, ...]) -> None:
+        frame = self._frames[flow.frame]
+        inputs = InputResolver(frame, row, symbols, self._longest[flow.name])
+        ts = frame.interval.ts(row)
+        for node_id in flow.nodes:
+            if self.warming and node_id in self._idle_models:
+                continue
+            runner = self._runners[node_id]
+            try:
+                outputs = runner.run(inputs)
+            except Exception as error:
+                raise blame(runner.node, at(ts), error) from error
+            inputs.forget(runner.node.outputs)
+            for published in self._results.store(runner.node, frame, row, symbols, outputs):
+                self._bus.publish(published, chain)
+
+    def take_predictions(self) -> list[PredictedRow]:
+        """Values of delivered columns since the last call."""
+        return self._results.take()
+
+
+def translate(source: FrameLog, target: FrameLog, symbols: Int) -> Int:
+    """Positions in `target` of the symbols at positions `symbols` of `source`; those it lacks are left out."""
+    if source.symbols == target.symbols:
+        return symbols
+    place = {name: i for i, name in enumerate(target.symbols)}
+    found = [place[source.symbols[s]] for s in symbols if source.symbols[s] in place]
+    return np.array(sorted(found), dtype=np.int64)

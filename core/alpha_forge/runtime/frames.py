@@ -1,0 +1,159 @@
+"""FrameLog: the bars and columns of one frame, a bounded ring over the time grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from alpha_forge.contracts.interval import Interval
+from alpha_forge.runtime import compiled
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+FRAME_LOG_SIZE_MULTIPLIER = 2
+"""Rows kept, in multiples of what warm-up needs: a late bar must still find its window."""
+
+MIN_ROWS = 64
+
+
+class FrameLog:
+    """A ring of columns, ``(rows, symbols)`` float64, one row per close of the time grid, with a presence mask.
+
+    Rows are addressed by their number on the grid (`Interval.row`), so that a bar that comes late finds its place.
+    Each write is mirrored one capacity further on, so that the rows up to any kept one lie contiguous in memory: a window
+    is a view, never a copy, as long as nothing is missing in it.
+
+    Bars of one symbol are appended in order (the sequencer sees to that); symbols are independent.
+    """
+
+    def __init__(self, interval: Interval, symbols: Sequence[str], columns: Sequence[str], rows: int) -> None:
+        self.interval = interval
+        self.symbols = tuple(symbols)
+        self.index = {name: i for i, name in enumerate(columns)}
+        self.capacity = max(MIN_ROWS, rows)
+        size = len(self.symbols)
+        self._data = np.full((len(columns), 2 * self.capacity, size), np.nan)
+        self._present = np.zeros((2 * self.capacity, size), dtype=np.bool_)
+        self._run = np.zeros((self.capacity, size), dtype=np.int64)
+        self._rows = np.full(self.capacity, -1, dtype=np.int64)
+        self._newest = -1
+        self._everyone = np.arange(size, dtype=np.int64)
+
+    @property
+    def size(self) -> int:
+        """Number of symbols."""
+        return len(self.symbols)
+
+    @property
+    def newest(self) -> int:
+        """Number of the newest row; -1 before the first."""
+        return self._newest
+
+    @property
+    def everyone(self) -> Int:
+        """Positions of all symbols."""
+        return self._everyone
+
+    def has(self, row: int) -> bool:
+        """True if any symbol has a bar in `row`, and it is still kept."""
+        return bool(self._rows[row % self.capacity] == row and self._present[row % self.capacity].any())
+
+    def append(self, row: int, symbols: Int, values: Float) -> bool:
+        """Put base columns ``(columns, n)`` of `symbols` into `row`. False if the row has left the ring."""
+        if row > self._newest:
+            self._make_room(row)
+        elif row <= self._newest - self.capacity:
+            return False
+        at = row % self.capacity
+        if len(symbols) == self.size:
+            self._data[: len(values), at] = values
+            self._data[: len(values), at + self.capacity] = values
+            self._present[at] = True
+            self._present[at + self.capacity] = True
+        else:
+            self._data[: len(values), at, symbols] = values
+            self._data[: len(values), at + self.capacity, symbols] = values
+            self._present[at, symbols] = True
+            self._present[at + self.capacity, symbols] = True
+        before = (row - 1) % self.capacity
+        if self._rows[before] == row - 1:
+            self._run[at, symbols] = self._run[before, symbols] + 1
+        else:
+            self._run[at, symbols] = 1
+        return True
+
+    def _make_room(self, row: int) -> None:
+        first = max(self._newest + 1, row - self.capacity + 1) if self._newest >= 0 else row
+        for number in range(first, row + 1):
+            at = number % self.capacity
+            self._rows[at] = number
+            self._run[at] = 0
+            for place in (at, at + self.capacity):
+                self._data[:, place] = np.nan
+                self._present[place] = False
+        self._newest = row
+
+    def store(self, column: str, row: int, symbols: Int, values: Float) -> None:
+        """Write ``(n,)`` values of a column for `symbols` at `row`."""
+        at = row % self.capacity
+        data = self._data[self.index[column]]
+        if len(symbols) == self.size:
+            data[at] = values
+            data[at + self.capacity] = values
+        else:
+            data[at, symbols] = values
+            data[at + self.capacity, symbols] = values
+
+    def present(self, row: int) -> Bool:
+        """(symbols,) presence mask of a kept row."""
+        mask: Bool = self._present[row % self.capacity]
+        return mask
+
+    def values(self, column: str, row: int, symbols: Int) -> Float:
+        """(n,) values at `row`."""
+        found: Float = self._data[self.index[column], row % self.capacity]
+        return found if len(symbols) == self.size else found[symbols]
+
+    def unbroken(self, row: int, symbols: Int) -> int:
+        """How many rows up to `row` every one of `symbols` has without a hole (0: one is absent at `row`)."""
+        run = self._run[row % self.capacity]
+        return int(run.min() if len(symbols) == self.size else run[symbols].min())
+
+    def own_window(self, column: str, row: int, symbols: Int, rows: int) -> Float:
+        """(rows, n): the last `rows` bars of each symbol up to `row`, its absent ones skipped, NaN before its first."""
+        data = self._data[self.index[column]]
+        kept = row - rows >= self._newest - self.capacity  # a very late row may have lost its oldest bars
+        if kept and self.unbroken(row, symbols) >= rows:
+            end = (row - rows + 1) % self.capacity + rows
+            view = data[end - rows : end]
+            return view if len(symbols) == self.size else np.take(view, symbols, axis=1)
+        out = np.full((rows, len(symbols)), np.nan)
+        compiled.gather_own(data, self._present, self._rows, row, self.capacity, symbols, out)
+        return out
+
+    def aligned_rows(self, row: int, rows: int, *, grid: bool = False) -> Int:
+        """Numbers of the last `rows` rows up to `row` in which any symbol has a bar, oldest first.
+
+        With ``grid`` the rows looked at are the last `rows` of the grid, those without any bar left out.
+        """
+        oldest = max(self._newest - self.capacity + 1, row - rows + 1 if grid else 0, 0)
+        row = min(row, self._newest)
+        found: list[int] = []
+        while row >= oldest and len(found) < rows:
+            at = row % self.capacity
+            if self._rows[at] != row:
+                break
+            if self._present[at].any():
+                found.append(row)
+            row -= 1
+        return np.array(found[::-1], dtype=np.int64)
+
+    def aligned_window(self, column: str, numbers: Int, symbols: Int) -> Float:
+        """(rows, n) at the given row numbers, aligned by ts, NaN where a symbol is absent."""
+        data = self._data[self.index[column]]
+        window: Float = data[numbers % self.capacity]
+        return window if len(symbols) == self.size else np.take(window, symbols, axis=1)

@@ -1,0 +1,62 @@
+"""InputResolver: what a step reads, gathered once for all steps of a flow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from alpha_forge.runtime.frames import FrameLog
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+
+
+def longest_windows(wants: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Longest window of each column, from (column, rows) of all steps of a flow."""
+    longest: dict[str, int] = {}
+    for column, rows in wants:
+        longest[column] = max(rows, longest.get(column, 0))
+    return longest
+
+
+class InputResolver:
+    """Windows of one frame at one row for some symbols. One for each run of a flow; nothing outlives it.
+
+    ``longest`` says how many rows of each column the longest reader wants: the window is gathered once and
+    everybody gets its end.
+    """
+
+    def __init__(self, frame: FrameLog, row: int, symbols: Int, longest: Mapping[str, int]) -> None:
+        self.frame = frame
+        self.row = row
+        self.symbols = symbols
+        self._longest = longest
+        self._windows: dict[str, Float] = {}
+        self._numbers: dict[int, Int] = {}
+
+    def own(self, column: str, rows: int) -> Float:
+        """(rows, n): each symbol's own last bars. See `FrameLog.own_window`."""
+        window = self._windows.get(column)
+        if window is None:
+            longest = max(rows, self._longest.get(column, rows))
+            window = self.frame.own_window(column, self.row, self.symbols, longest)
+            self._windows[column] = window
+        return window[len(window) - rows :]
+
+    def panel(self, column: str, rows: int) -> Float:
+        """(up to rows, all symbols), aligned by ts. See `FrameLog.aligned_rows`."""
+        numbers = self._numbers.get(rows)
+        if numbers is None:
+            numbers = self._numbers[rows] = self.frame.aligned_rows(self.row, rows)
+        return self.frame.aligned_window(column, numbers, self.frame.everyone)
+
+    def now(self, column: str, *, everyone: bool = False) -> Float:
+        """(n,) values at the row itself; with ``everyone`` of all symbols."""
+        return self.frame.values(column, self.row, self.frame.everyone if everyone else self.symbols)
+
+    def forget(self, columns: Iterable[str]) -> None:
+        """Drop windows of columns that have just been written."""
+        for column in columns:
+            self._windows.pop(column, None)

@@ -1,0 +1,267 @@
+"""RealTimeRunner: start-up, gapless warm-up, streaming, clean shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alpha_forge.contracts.clock import Clock, SystemClock
+from alpha_forge.contracts.errors import AlphaForgeError, SinkEmitError
+from alpha_forge.contracts.interval import NS, iso, to_datetime
+from alpha_forge.contracts.plugin import DataSource, SourceContext
+from alpha_forge.contracts.types import BAR_CLOSE, Bar, BarBatch
+from alpha_forge.dsl.document import Document
+from alpha_forge.plan.graph import EventFlowDAG
+from alpha_forge.runtime.delivery.backoff import Backoff
+from alpha_forge.runtime.emitter import PredictionEmitter, SignalEmitter, create_emitter_from_dsl
+from alpha_forge.runtime.engine import Engine
+from alpha_forge.runtime.feed import Feed
+from alpha_forge.runtime.memory import MemoryObserver
+from alpha_forge.runtime.progress import Progress, Silent
+from alpha_forge.runtime.sequencer import RepairRequest
+from alpha_forge.runtime.warmup import WarmupOrchestrator, WarmupResult
+
+log = logging.getLogger("alpha_forge.runner")
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """What a run did."""
+
+    bars: int = 0
+    emitted: int = 0
+    not_ready: int = 0
+    repaired: int = 0
+    absent: int = 0
+    warmup: WarmupResult | None = None
+    interrupted: bool = False
+    delivered: Mapping[str, int] = field(default_factory=dict)
+
+
+class RealTimeRunner:
+    """Runs a compiled configuration until it is stopped, its sources end, or ``bars`` closed bars a symbol are done.
+
+    ``clock`` and ``sources`` replace what the configuration would make (tests hand in a virtual clock and a source of
+    their own); ``sources`` is by frame.
+    """
+
+    def __init__(
+        self,
+        document: Document,
+        dag: EventFlowDAG,
+        *,
+        bars: int | None = None,
+        cache_dir: Path = Path(".alpha_forge/cache"),
+        progress: Progress | None = None,
+        clock: Clock | None = None,
+        sources: Mapping[str, DataSource] | None = None,
+    ) -> None:
+        self._document = document
+        self._dag = dag
+        self._bars = bars
+        self._cache_dir = cache_dir
+        self._progress = progress or Silent()
+        self._clock = clock
+        self._sources = sources
+        self._memory = MemoryObserver()
+        self._repairs: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._wake: asyncio.Event | None = None
+        self.engine = Engine(dag)
+        self.summary = RunSummary()
+
+    def stop(self) -> None:
+        """Ask the run to end cleanly. Call on the event loop."""
+        self._stopping = True
+        if self._wake is not None:
+            self._wake.set()
+
+    async def run(self) -> RunSummary:
+        """The whole life of the service. Raises AlphaForgeError for what ends it, SinkEmitError for what was left."""
+        self._wake = asyncio.Event()
+        emitter = create_emitter_from_dsl(self._document, self._dag)
+        compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
+        feeds = self._make_feeds(self._wake)
+        try:
+            await asyncio.get_running_loop().run_in_executor(compute, self.engine.load_models)
+            clock = await self._open(feeds)
+            emitter.start()
+            await self._work(feeds, clock, emitter, compute)
+        except BaseException:
+            # What ended the run is told; what the sinks did not take on top of it is only logged.
+            try:
+                await self._shut_down(feeds, emitter, compute)
+            except SinkEmitError as error:
+                log.error("%s", error.message)
+            raise
+        await self._shut_down(feeds, emitter, compute)
+        return self.summary
+
+    def _make_feeds(self, wake: asyncio.Event) -> list[Feed]:
+        feeds = []
+        for node in self._dag.data_nodes():
+            source = self._sources[node.frame] if self._sources is not None else self._dag.make(node)
+            feeds.append(Feed(node, self._dag.frames[node.frame], source, wake))
+        return feeds
+
+    async def _open(self, feeds: list[Feed]) -> Clock:
+        """Find the clock that everything follows, and open every source with it."""
+        clock = self._clock
+        for feed in feeds:
+            found = await feed.source.find_clock()
+            clock = clock or found
+        clock = clock or SystemClock()
+        for feed in feeds:
+            await feed.source.open(SourceContext(clock, self._cache_dir, {}))
+        return clock
+
+    async def _work(self, feeds: list[Feed], clock: Clock, emitter: SignalEmitter, compute: ThreadPoolExecutor) -> None:
+        for feed in feeds:
+            feed.start()
+        orchestrator = WarmupOrchestrator(self._dag, self.engine, self._progress, compute)
+        warming = asyncio.create_task(orchestrator.run(feeds, self._document.signal.warmup.first_event_seconds))
+        stopped = asyncio.create_task(self._until_stopped())
+        try:
+            await asyncio.wait((warming, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not warming.done():
+                return
+            result = warming.result()
+        finally:
+            for task in (warming, stopped):
+                task.cancel()
+            await asyncio.gather(warming, stopped, return_exceptions=True)
+        self.summary.warmup = result
+        if self._bars is not None:
+            for feed in feeds:
+                anchor = feed.spec.interval.row(result.frames[feed.name].anchor)
+                feed.sequencer.limit = anchor + self._bars
+        log.info("Warm-up done: %d bars", result.bars)
+        log.info("Starting real-time signal generation (Ctrl+C to stop)")
+        await self._stream(feeds, clock, PredictionEmitter(self._dag, emitter), compute)
+
+    async def _until_stopped(self) -> None:
+        assert self._wake is not None
+        while not self._stopping:
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _stream(
+        self, feeds: list[Feed], clock: Clock, predictions: PredictionEmitter, compute: ThreadPoolExecutor
+    ) -> None:
+        assert self._wake is not None
+        loop = asyncio.get_running_loop()
+        buffer_ns = int(self._dag.buffer_seconds * NS)
+        while not self._stopping:
+            self._wake.clear()
+            for feed in feeds:
+                feed.check()
+                feed.sort_in()
+            batches = [item for feed in feeds for item in feed.take()]
+            if batches:
+                batches.sort(key=lambda item: item[1].ts)
+                await loop.run_in_executor(compute, self._process, batches, predictions)
+                continue  # more may have come meanwhile
+            if all(feed.sequencer.finished for feed in feeds):
+                break
+            asked = self._repair(feeds, clock, buffer_ns)
+            if not asked and not self._repairs and all(feed.ended for feed in feeds):
+                break
+            await self._wait(clock)
+
+    def _process(self, batches: list[tuple[str, BarBatch]], predictions: PredictionEmitter) -> None:
+        """On the compute thread: bars through the graph under the frames' lock, predictions out of it outside."""
+        for frame, batch in batches:
+            self._announce(frame, batch)
+        rows = self.engine.process(batches)
+        predictions.emit_if_ready(rows)
+        count = sum(len(batch.symbols) for _, batch in batches)
+        self.summary.bars += count
+        self.summary.emitted = predictions.emitted
+        self.summary.not_ready = predictions.not_ready
+        self._memory.observe(count)
+
+    def _announce(self, frame: str, batch: BarBatch) -> None:
+        if not len(batch.symbols) or not log.isEnabledFor(logging.INFO):
+            return
+        symbols = self._dag.frames[frame].symbols
+        names = [symbols[s] for s in batch.symbols[:4]]
+        more = len(batch.symbols) - len(names)
+        text = ", ".join(names) + (f" and {more} more" if more else "")
+        log.info("Received event: %s @ %s (%s)", BAR_CLOSE, to_datetime(batch.ts).strftime("%H:%M"), text)
+
+    async def _wait(self, clock: Clock) -> None:
+        """Until something happens, or it is time to look for bars that are late."""
+        assert self._wake is not None
+        waiting = asyncio.create_task(self._wake.wait())
+        ticking = asyncio.create_task(clock.sleep(min(max(self._dag.buffer_seconds / 4, 1.0), 30.0)))
+        await asyncio.wait((waiting, ticking), return_when=asyncio.FIRST_COMPLETED)
+        for task in (waiting, ticking):
+            task.cancel()
+        await asyncio.gather(waiting, ticking, return_exceptions=True)
+
+    def _repair(self, feeds: list[Feed], clock: Clock, buffer_ns: int) -> bool:
+        """Start fetching what is missing; True if anything is."""
+        asked = False
+        for feed in feeds:
+            # A source that has ended will bring nothing more: what is missing then is late at once.
+            now = clock.now() if not feed.ended else max(clock.now(), feed.newest_ts + buffer_ns)
+            for request in feed.sequencer.requests(now, buffer_ns):
+                asked = True
+                task = asyncio.create_task(self._fetch(feed, request, clock))
+                self._repairs.add(task)
+                task.add_done_callback(self._repairs.discard)
+        return asked
+
+    async def _fetch(self, feed: Feed, request: RepairRequest, clock: Clock) -> None:
+        """Answer a repair request from history. The source's silence is proof only once its lag has passed."""
+        assert self._wake is not None
+        names = [feed.spec.symbols[s] for s in request.symbols]
+        proof = request.end + int(type(feed.source).history_lag * NS)
+        backoff = Backoff(1.0)
+        while True:
+            asked_at = clock.now() if not feed.ended else max(clock.now(), proof)
+            bars: list[tuple[int, Bar]] = []
+            try:
+                async for block in feed.source.history(names, request.start, request.end):
+                    place = feed.spec.symbols.index(block.symbol)
+                    columns = (block.ts, block.open, block.high, block.low, block.close, block.volume)
+                    rows = zip(*(c.tolist() for c in columns), strict=True)
+                    bars += [(place, Bar(*row)) for row in rows]
+            except AlphaForgeError as error:
+                log.warning("%s: repair up to %s failed: %s", feed.name, iso(request.end), error.message)
+                await clock.sleep(backoff.failed())
+                continue
+            break
+        certain = asked_at >= proof
+        wanted = len(names) * feed.spec.interval.row(request.end) - len(names) * feed.spec.interval.row(request.start)
+        if not certain and len(bars) < wanted:
+            await clock.sleep((proof - asked_at) / NS)
+        for problem in feed.sequencer.resolve(request, bars, certain):
+            log.warning("%s: bar of a repair refused: %s", feed.name, problem)
+        self._note_repair(feed, request, names, len(bars), wanted)
+        self._wake.set()
+
+    def _note_repair(self, feed: Feed, request: RepairRequest, names: list[str], found: int, wanted: int) -> None:
+        some = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+        log.info("%s: %d of %d missing bar(s) of %s up to %s fetched", feed.name, found, wanted, some, iso(request.end))
+
+    async def _shut_down(self, feeds: list[Feed], emitter: SignalEmitter, compute: ThreadPoolExecutor) -> None:
+        """Stop sources, drain sinks within their deadline, close them. Each step happens whatever the others do."""
+        for task in list(self._repairs):
+            task.cancel()
+        await asyncio.gather(*self._repairs, return_exceptions=True)
+        for feed in feeds:
+            await feed.stop()
+            self.summary.repaired += feed.sequencer.counts.repaired
+            self.summary.absent += feed.sequencer.counts.absent
+        compute.shutdown(wait=True)
+        self.summary.interrupted = self._stopping
+        try:
+            await asyncio.to_thread(emitter.close)
+        finally:
+            self.summary.delivered = {w.name: w.status.delivered for w in emitter.workers}
+            log.info("Signal generation completed: %d bars, %d predictions", self.summary.bars, self.summary.emitted)

@@ -1,0 +1,143 @@
+"""How each kind of step runs on a row: features, recursive features, models. One runner a node, made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from alpha_forge.contracts.errors import AlphaForgeError, PluginError
+from alpha_forge.contracts.interval import iso
+from alpha_forge.contracts.plugin import Feature, Model, RecursiveFeature
+from alpha_forge.plan.graph import EventFlowDAG, Node
+from alpha_forge.runtime.generations import Generations
+from alpha_forge.runtime.inputs import InputResolver
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+T = TypeVar("T")
+
+
+class StepRunner(Protocol):
+    """Computes a node's outputs at one row."""
+
+    node: Node
+
+    def run(self, inputs: InputResolver) -> tuple[Float, ...]:
+        """(n,) for each output, for the symbols of `inputs`."""
+
+    def windows(self) -> tuple[tuple[str, int], ...]:
+        """(column, rows) that it reads by `InputResolver.own`."""
+
+
+def blame(node: Node, when: str, error: Exception) -> AlphaForgeError:
+    """What a step raised, as an error that names the step; errors with a code stay as they are.
+
+    The run stops on it: going on would lose this bar's prediction for good, while a restart makes it up.
+    """
+    if isinstance(error, AlphaForgeError):
+        return error
+    return PluginError(
+        "AF8001",
+        f"the step {node.id} raised {type(error).__name__} {when}: {error}",
+        "'alpha_forge plugins validate' finds what the plugin does wrong; ALPHA_FORGE_DEBUG=1 shows the traceback",
+    )
+
+
+def guarded(node: Node, when: str, call: Callable[[], T]) -> T:
+    """Run a plugin's code; whatever it raises is told by `blame`: an isolation border."""
+    try:
+        return call()
+    except Exception as error:
+        raise blame(node, when, error) from error
+
+
+class FeatureRunner:
+    """A `Feature`: each symbol's own bars, or, in panel scope, all symbols aligned by ts."""
+
+    def __init__(self, node: Node, feature: Feature) -> None:
+        self.node = node
+        self._compute = feature.compute
+        self._panel = node.scope == "panel"
+
+    def windows(self) -> tuple[tuple[str, int], ...]:
+        return () if self._panel else tuple((c, self.node.lookback) for c in self.node.inputs)
+
+    def run(self, inputs: InputResolver) -> tuple[Float, ...]:
+        rows = self.node.lookback
+        if self._panel:
+            found = self._compute(*(inputs.panel(c, rows) for c in self.node.inputs))
+        else:
+            found = self._compute(*(inputs.own(c, rows) for c in self.node.inputs))
+        if not isinstance(found, tuple):
+            found = (found,)
+        if self._panel and len(inputs.symbols) != inputs.frame.size:
+            return tuple(output[-1][inputs.symbols] for output in found)
+        return tuple(output[-1] for output in found)
+
+
+class RecursiveRunner:
+    """A `RecursiveFeature`, read from grid-anchored generations."""
+
+    def __init__(self, node: Node, feature: RecursiveFeature, symbols: int) -> None:
+        self.node = node
+        self._panel = node.scope == "panel"
+        self.generations = Generations(feature, node.settle, symbols, node.upstream)
+
+    def windows(self) -> tuple[tuple[str, int], ...]:
+        return ()
+
+    def run(self, inputs: InputResolver) -> tuple[Float, ...]:
+        columns = tuple(inputs.now(c, everyone=self._panel) for c in self.node.inputs)
+        symbols = inputs.frame.everyone if self._panel else inputs.symbols
+        outputs = self.generations.step(inputs.row, symbols, columns)
+        return tuple(o[inputs.symbols] for o in outputs) if self._panel else outputs
+
+
+class ModelRunner:
+    """A `Model`, always in micro-batches of its fixed shape, zero-padded."""
+
+    def __init__(self, node: Node, model: Model) -> None:
+        self.node = node
+        self._model = model
+        self._batch = model.batch
+
+    def load(self) -> None:
+        guarded(self.node, "while its checkpoint was loaded", self._model.load)
+
+    def windows(self) -> tuple[tuple[str, int], ...]:
+        return tuple((c, self.node.lookback) for c in self.node.inputs)
+
+    def run(self, inputs: InputResolver) -> tuple[Float, ...]:
+        columns = self.node.inputs
+        windows = np.empty((len(inputs.symbols), self.node.lookback, len(columns)), dtype=np.float32)
+        for i, column in enumerate(columns):
+            windows[:, :, i] = inputs.own(column, self.node.lookback).T
+        values = np.full(len(windows), np.nan)
+        # A row's bits don't depend on its companions, so only rows that can give a value are put together.
+        ready = np.flatnonzero(np.isfinite(windows).all(axis=(1, 2)))
+        for start in range(0, len(ready), self._batch):
+            rows = ready[start : start + self._batch]
+            chunk = np.zeros((self._batch, *windows.shape[1:]), dtype=np.float32)
+            chunk[: len(rows)] = windows[rows]
+            values[rows] = self._model.predict(chunk)[: len(rows)]
+        return (values,)
+
+
+def make_runner(dag: EventFlowDAG, node: Node) -> StepRunner:
+    """The runner of a feature or model node."""
+    instance: Any = guarded(node, "when it was made", lambda: dag.make(node))
+    if isinstance(instance, Model):
+        return ModelRunner(node, instance)
+    if isinstance(instance, RecursiveFeature):
+        size = len(dag.frames[node.frame].symbols)
+        return guarded(node, "when its state was made", lambda: RecursiveRunner(node, instance, size))
+    assert isinstance(instance, Feature)
+    return FeatureRunner(node, instance)
+
+
+def at(ts: int) -> str:
+    """For messages: at which bar."""
+    return f"at the bar {iso(ts)}"

@@ -1,0 +1,211 @@
+"""Warm-up without a gap: the stream is open first, then history up to the bar in progress, then one merged past."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from alpha_forge.contracts.interval import Interval, iso
+from alpha_forge.contracts.types import BarBatch, BarBlock
+from alpha_forge.plan.graph import EventFlowDAG
+from alpha_forge.runtime.engine import Engine
+from alpha_forge.runtime.feed import Feed
+from alpha_forge.runtime.progress import Progress
+
+log = logging.getLogger("alpha_forge.warmup")
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+CHUNK = 64
+"""Rows that go to the engine at once: often enough for a progress bar, seldom enough to cost nothing."""
+
+
+@dataclass(slots=True)
+class History:
+    """Bars of one frame on the grid: ``values`` (5, rows, symbols), NaN where absent; row 0 is number ``first``."""
+
+    first: int
+    values: Float
+
+    @property
+    def rows(self) -> int:
+        return self.values.shape[1]
+
+    @property
+    def present(self) -> Bool:
+        found: Bool = ~np.isnan(self.values[3])
+        return found
+
+    def last_rows(self) -> Int:
+        """(symbols,) number of each symbol's newest bar; -1 for one without any."""
+        mask = self.present
+        back = mask[::-1].argmax(axis=0)
+        return np.where(mask.any(axis=0), self.first + self.rows - 1 - back, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameWarmup:
+    """How one data frame was warmed."""
+
+    anchor: int
+    """Close of the last bar of the past, ns."""
+    bars: int
+    next_rows: Int
+    """(symbols,) row of the first bar that the stream still owes."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmupResult:
+    """What warm-up leaves behind, by data frame."""
+
+    frames: Mapping[str, FrameWarmup]
+
+    @property
+    def bars(self) -> int:
+        return sum(f.bars for f in self.frames.values())
+
+
+class WarmupDataService:
+    """Fetches history and merges it with what the stream has brought meanwhile."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    async def fetch(self, feed: Feed, anchor_row: int, bars: int) -> History:
+        """The last `bars` rows up to `anchor_row` from the source's history, checked at the gate."""
+        spec = feed.spec
+        first = anchor_row - bars + 1
+        history = History(first, np.full((5, bars, len(spec.symbols)), np.nan))
+        task = f"history of {spec.name}"
+        self._progress.start(task, len(spec.symbols) * bars)
+        place = {s: i for i, s in enumerate(spec.symbols)}
+        start, end = spec.interval.ts(first - 1), spec.interval.ts(anchor_row)
+        refused = 0
+        async for block in feed.source.history(spec.symbols, start, end):
+            refused += put_block(history, place[block.symbol], block, spec.interval)
+            self._progress.advance(task, len(block))
+        self._progress.finish(task)
+        if refused:
+            log.warning("%s: %d bar(s) of the history refused at the gate", spec.name, refused)
+        return history
+
+    def merge(self, history: History, feed: Feed) -> None:
+        """Closed bars of the stream that belong to the past win over history."""
+        rest = []
+        for place, bar in feed.inbox:
+            at = feed.spec.interval.row(bar.ts) - history.first
+            if at >= history.rows:
+                rest.append((place, bar))
+            elif at >= 0:
+                history.values[:, at, place] = bar[1:]
+        feed.inbox = rest
+
+
+def put_block(history: History, place: int, block: BarBlock, interval: Interval) -> int:
+    """Write a block's bars that pass the gate (as `sequencer.refusal` has it); returns how many did not."""
+    values = np.stack((block.open, block.high, block.low, block.close, block.volume))
+    ts = np.asarray(block.ts, dtype=np.int64)
+    at = (ts - interval.offset) // interval.ns - history.first
+    good = (ts - interval.offset) % interval.ns == 0
+    good &= np.isfinite(values).all(axis=0) & (values[:4] > 0).all(axis=0) & (values[4] >= 0)
+    good &= (values[1] >= values[[0, 2, 3]].max(axis=0)) & (values[2] <= values[[0, 3]].min(axis=0))
+    inside = good & (at >= 0) & (at < history.rows)
+    history.values[:, at[inside], place] = values[:, inside]
+    return int((~good).sum())
+
+
+class WarmupProcessor:
+    """Runs the past through the engine, row by row: the same code that the stream goes through."""
+
+    def __init__(self, dag: EventFlowDAG, engine: Engine, progress: Progress) -> None:
+        self._dag = dag
+        self._engine = engine
+        self._progress = progress
+
+    def run(self, histories: Mapping[str, History]) -> None:
+        """Process all rows of all frames in the order of their closes."""
+        total = sum(h.rows for h in histories.values())
+        self._progress.start("warm-up", total)
+        self._engine.begin({name: np.full(h.values.shape[2], h.first) for name, h in histories.items()})
+        chunk: list[tuple[str, BarBatch]] = []
+        for item in merged(self._dag, histories):
+            chunk.append(item)
+            if len(chunk) == CHUNK:
+                self._engine.warm(chunk)
+                self._progress.advance("warm-up", len(chunk))
+                chunk = []
+        if chunk:
+            self._engine.warm(chunk)
+            self._progress.advance("warm-up", len(chunk))
+        self._progress.finish("warm-up")
+
+
+def merged(dag: EventFlowDAG, histories: Mapping[str, History]) -> Iterator[tuple[str, BarBatch]]:
+    """Batches of all frames, by close, then by the order of the frames.
+
+    Rows after a symbol's newest bar are neither bars nor certified absent: the stream, or a repair, still owes them.
+    """
+    closes: list[tuple[int, int, str, int]] = []
+    for order, (name, history) in enumerate(histories.items()):
+        interval = dag.frames[name].interval
+        closes += [(interval.ts(history.first + k), order, name, k) for k in range(history.rows)]
+    masks = {name: h.present for name, h in histories.items()}
+    owed = {name: _owed_from(h) for name, h in histories.items()}
+    for ts, _, name, k in sorted(closes):
+        history = histories[name]
+        mask = masks[name][k]
+        symbols = np.flatnonzero(mask)
+        absent = np.flatnonzero(~mask & (owed[name] > history.first + k))
+        values = np.ascontiguousarray(history.values[:, k, symbols])
+        yield name, BarBatch(ts, symbols, values, absent)
+
+
+def _owed_from(history: History) -> Int:
+    """(symbols,) first row that the stream still owes; a symbol without any bar is owed nothing of the past."""
+    last = history.last_rows()
+    return np.where(last >= 0, last + 1, history.first + history.rows)
+
+
+class WarmupOrchestrator:
+    """The whole of phase 2: waits for the first event, fetches, merges, processes, and sets the gates."""
+
+    def __init__(self, dag: EventFlowDAG, engine: Engine, progress: Progress, compute: Executor) -> None:
+        self._dag = dag
+        self._data = WarmupDataService(progress)
+        self._processor = WarmupProcessor(dag, engine, progress)
+        self._engine = engine
+        self._compute = compute
+
+    async def run(self, feeds: Sequence[Feed], first_event_seconds: float) -> WarmupResult:
+        """Warm every frame. The feeds are running already, so that nothing falls between history and stream."""
+        import asyncio
+
+        rows = [await feed.wait_first(first_event_seconds) for feed in feeds]
+        histories: dict[str, History] = {}
+        for feed, row in zip(feeds, rows, strict=True):
+            # The bar that the first event belongs to is the stream's; the past ends right before it.
+            anchor = row - 1
+            bars = self._dag.warmup[feed.name].fetch
+            log.info("Warming %s: %d bars up to %s", feed.name, bars, iso(feed.spec.interval.ts(anchor)))
+            histories[feed.name] = await self._data.fetch(feed, anchor, bars)
+            self._data.merge(histories[feed.name], feed)
+        await asyncio.get_running_loop().run_in_executor(self._compute, self._processor.run, histories)
+        return self._finish(feeds, histories)
+
+    def _finish(self, feeds: Sequence[Feed], histories: Mapping[str, History]) -> WarmupResult:
+        found: dict[str, FrameWarmup] = {}
+        for feed in feeds:
+            history = histories[feed.name]
+            anchor_row = history.first + history.rows - 1
+            owed = _owed_from(history)
+            feed.sequencer.begin(owed)
+            found[feed.name] = FrameWarmup(feed.spec.interval.ts(anchor_row), int(history.present.sum()), owed)
+        self._engine.emit_after({name: f.anchor for name, f in found.items()})
+        return WarmupResult(found)
