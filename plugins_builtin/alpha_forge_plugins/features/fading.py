@@ -14,19 +14,23 @@ volatility.
 """
 
 
-def bars_to_fade(decay: float, epsilon: float) -> int:
-    """Smallest k with ``decay ** k <= epsilon``: bars after which a start weighs less than `epsilon`.
+def bars_to_fade(decay: float, epsilon: float, misfit: float = 1.0) -> int:
+    """Smallest k with ``misfit * decay ** k <= epsilon``: bars after which a start weighs less than `epsilon`.
 
     ``decay`` is the share of an average that one bar leaves of it, in [0, 1). ValueError for an epsilon
     outside (0, 1).
     """
-    if not 0.0 < epsilon < 1.0:
-        raise ValueError(f"epsilon must be between 0 and 1, got {epsilon!r}; for example 1e-9")
-    return 0 if decay == 0.0 else math.ceil(math.log(epsilon) / math.log(decay))
+    check_epsilon(epsilon)
+    return 0 if decay == 0.0 else math.ceil(math.log(epsilon / misfit) / math.log(decay))
 
 
-def bars_until(epsilon: float, weights: Iterator[float]) -> int:
-    """Position of the first of `weights` (one a bar, fading) that is not above `epsilon`."""
+def bars_until(epsilon: float, weights: Iterator[float], misfit: float = 1.0) -> int:
+    """Position of the first of `weights` (one a bar, fading) that times `misfit` is not above `epsilon`."""
+    check_epsilon(epsilon)
+    return next(k for k, weight in enumerate(weights) if misfit * weight <= epsilon)
+
+
+def check_epsilon(epsilon: float) -> None:
+    """Raise ValueError for an epsilon outside (0, 1)."""
     if not 0.0 < epsilon < 1.0:
         raise ValueError(f"epsilon must be between 0 and 1, got {epsilon!r}; for example 1e-9")
-    return next(k for k, weight in enumerate(weights) if weight <= epsilon)

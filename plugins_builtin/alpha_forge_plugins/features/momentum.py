@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from alpha_forge_plugins.features.fading import bars_to_fade, bars_until
+from alpha_forge_plugins.features.fading import MISFIT, bars_to_fade, bars_until
 from alpha_forge_sdk import Feature, RecursiveFeature, kernels
 from alpha_forge_sdk import Params as BaseParams
 
@@ -53,10 +53,12 @@ class RSI(RecursiveFeature):
     def settle(self, epsilon: float) -> int:
         """Bars after which what came before the start weighs less than `epsilon` in both averages.
 
-        ``ceil(ln epsilon / ln((n-1)/n))``, and never less than the ``n + 1`` bars of the seed.
+        ``ceil(ln epsilon / ln((n-1)/n))``, and never less than the ``n + 1`` bars of the seed: 280 for 14
+        bars at 1e-9. The value itself is then off by about as much, relative; by more where the seed met a
+        storm or a calm.
         """
         n = self.params.window
-        return max(bars_to_fade((n - 1) / n, epsilon), n + 1)
+        return int(max(bars_to_fade((n - 1) / n, epsilon), n + 1))
 
     def start(self, symbols: int) -> dict[str, Array]:
         return {
@@ -98,12 +100,13 @@ class MACD(RecursiveFeature):
     def settle(self, epsilon: float) -> int:
         """Bars after which the start weighs less than `epsilon` in the line and its signal together.
 
-        The signal averages a line that is still wrong itself, so its error outlives both: it is followed
-        bar by bar from the seeds, each off by one unit (a unit being the seed's distance from the settled
-        average).
+        Relative to the usual size of the line, that is: a line that crosses zero has no relative error
+        there. The signal averages a line that is still wrong itself, so its error outlives both and is
+        followed bar by bar.
         """
         p = self.params
-        return int(p.slow + p.signal - 1 + bars_until(epsilon, _start_weights(p.fast, p.slow, p.signal)))
+        weights = _start_weights(p.fast, p.slow, p.signal)
+        return int(p.slow + p.signal - 1 + bars_until(epsilon, weights, MISFIT))
 
     def start(self, symbols: int) -> dict[str, Array]:
         return {
@@ -121,7 +124,7 @@ class MACD(RecursiveFeature):
 
 
 def _start_weights(fast: int, slow: int, signal: int) -> Iterator[float]:
-    """Weight of the start in macd and signal together, bar by bar from the one that completes the signal's seed."""
+    """Weight of the seeds in line and signal together, bar by bar from the signal's seed on."""
     fading = [(period - 1) / (period + 1) for period in (fast, slow, signal)]
     line = [fading[0] ** k + fading[1] ** k for k in range(signal)]
     average = 1.0 + sum(line) / signal

@@ -30,9 +30,9 @@ class ATR(RecursiveFeature):
     examples = ({"window": 14}, {"window": 5})
 
     def settle(self, epsilon: float) -> int:
-        """The ``window + 1`` bars of the seed, and those after which even one far off weighs less than `epsilon`."""
+        """The ``window + 1`` bars of the seed, and those after which one far off has faded."""
         n = self.params.window
-        return int(n + 1 + bars_to_fade((n - 1) / n, epsilon / MISFIT))
+        return int(n + 1 + bars_to_fade((n - 1) / n, epsilon, MISFIT))
 
     def start(self, symbols: int) -> dict[str, Array]:
         return {"seen": np.zeros(symbols, np.int64), "last": np.zeros(symbols), "average": np.zeros(symbols)}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @kernels.jit(signature=f"int64[:, ::1]({TIMES}, {TIMES}, {COLUMN}, int64)")
 def newest_rows(left_ts: Array, right_ts: Array, right_close: Array, tolerance: int) -> Array:
-    """Row of the right frame that is newest as of each left ts, (bars, symbols) int64; -1 where there is none.
+    """Row of the right frame that is newest as of each left ts: (bars, symbols) int64, -1 for none.
 
     Newest means: of the rows with a finite close and ``right ts <= left ts``, the last; it counts if it is
     at most `tolerance` ns old. Both ts are in ascending order.
@@ -42,7 +42,7 @@ def newest_rows(left_ts: Array, right_ts: Array, right_close: Array, tolerance: 
 
 
 class Align(Transform):
-    """As-of join: each bar of `left`, and beside it columns of the newest bar of `right` at or before its close.
+    """As-of join: the bars of `left`, each with columns of the newest bar of `right` as of its close.
 
     Rows, interval and all columns of the output come from `left`; `right` adds ``columns``. A right bar
     counts for a symbol if it has a finite close there, its ts is not after the left bar's, and it is at
@@ -99,7 +99,7 @@ class Align(Transform):
         return int(self._tolerance or 0) // interval.ns + 1
 
     def input_columns(self, *available: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-        """All columns of the left frame; of the right one those named, and its close, which tells where it has a bar.
+        """All columns of the left frame; of the right one those named, and its close: is there a bar?
 
         Raises ValueError for a column that the right frame doesn't have.
         """
