@@ -1,0 +1,1 @@
+"""Market data sources: exchanges, and files of recorded bars."""

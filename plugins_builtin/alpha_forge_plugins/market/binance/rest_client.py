@@ -1,0 +1,185 @@
+"""The HTTP loop around ``rest``: budget, retries, and the exchange's own time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+import httpx
+
+from alpha_forge_plugins.market.binance import rest
+from alpha_forge_plugins.market.binance.budget import WeightBudget
+from alpha_forge_sdk import Clock, SourceError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from alpha_forge_sdk import Interval
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_ATTEMPTS = 6
+_FIRST_DELAY = 0.25
+_LONGEST_DELAY = 10.0
+
+
+def backoff(attempt: int, first: float = _FIRST_DELAY, longest: float = _LONGEST_DELAY) -> float:
+    """Real seconds to wait after `attempt` failures: exponential with full jitter (Brooker, AWS, 2015)."""
+    return random.uniform(0.0, min(longest, first * 2.0 ** min(attempt, 30)))
+
+
+class RestClient:
+    """Requests to one exchange's REST service, within its budget.
+
+    Waits that the exchange imposes (next minute, ``Retry-After``, a ban) pass in its own time, on `clock`.
+    The pauses after faults of the network are real seconds. A wait of more than `patience` is an error.
+    """
+
+    def __init__(
+        self, http: httpx.AsyncClient, base: str, clock: Clock, patience: float, concurrency: int
+    ) -> None:
+        self._http = http
+        self._base = base
+        self._clock = clock
+        self._patience = patience
+        self._slots = asyncio.Semaphore(concurrency)
+        self._offset = 0
+        self._server_seen = 0
+        self.budget = WeightBudget()
+
+    def now(self) -> int:
+        """The exchange's time, ns, as well as it is known."""
+        return self._clock.now() + self._offset
+
+    async def exchange_info(self) -> rest.ExchangeInfo:
+        """Who trades; sets the budget and the offset to the exchange's clock. Raises SourceError."""
+        asked = self._clock.now()
+        info = await self._parsed("/fapi/v1/exchangeInfo", {}, 1, rest.parse_exchange_info)
+        self._learn(info.server_time * rest.MS, asked)
+        self.budget = WeightBudget(info.weight_per_minute)
+        return info
+
+    @property
+    def skew(self) -> float:
+        """Seconds by which the exchange's clock was ahead of ours when it was last asked."""
+        return self._offset / 1e9
+
+    async def final_until(self, end: int) -> int:
+        """The latest instant ≤ `end` that the exchange is known to have passed: bars up to it are final.
+
+        The exchange is asked only where its last known time does not answer already.
+        """
+        if end > self._server_seen:
+            asked = self._clock.now()
+            self._learn(await self._parsed("/fapi/v1/time", {}, 1, rest.parse_server_time), asked)
+        return min(end, self._server_seen)
+
+    def _learn(self, server: int, asked: int) -> None:
+        self._offset = server - (asked + self._clock.now()) // 2
+        self._server_seen = max(self._server_seen, server)
+
+    async def klines(
+        self, symbol: str, interval: Interval, page: rest.Page
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """One page: closes (ns) and values (5, bars) as the exchange sent them. Raises SourceError."""
+        times: dict[str, str | int] = {"startTime": page.first, "endTime": page.last, "limit": page.limit}
+        query = {"symbol": symbol, "interval": interval.name, **times}
+        return await self._parsed(
+            "/fapi/v1/klines", query, page.weight, lambda b: rest.parse_klines(b, interval)
+        )
+
+    async def first_open(self, symbol: str, interval: Interval, start: int) -> int | None:
+        """The open time (ms) of the symbol's first bar that opens at or after `start` (ms), or None."""
+        query: dict[str, str | int] = {"symbol": symbol, "interval": interval.name}
+        query |= {"startTime": start, "limit": 1}
+        ts, _ = await self._parsed("/fapi/v1/klines", query, 1, lambda b: rest.parse_klines(b, interval))
+        return (int(ts[0]) - interval.ns) // rest.MS if len(ts) else None
+
+    async def _parsed(
+        self, path: str, query: Mapping[str, str | int], weight: int, parse: Callable[[bytes], T]
+    ) -> T:
+        """`parse` of the body. A body that it refuses is asked for again, then an AF5005."""
+        for attempt in range(3):
+            body = await self.get(path, query, weight)
+            try:
+                return parse(body)
+            except ValueError as error:
+                cause = str(error)
+            await asyncio.sleep(backoff(attempt))
+        raise rest.stranger(self._base + path, cause)
+
+    async def get(self, path: str, query: Mapping[str, str | int], weight: int) -> bytes:
+        """The body of a 200. Faults that pass are retried; anything else raises SourceError."""
+        url = self._base + path
+        async with self._slots:
+            attempt = 0
+            while True:
+                sent = await self._reserve(weight)
+                cause: str
+                try:
+                    answer = await self._http.get(url, params=query)
+                except (httpx.TransportError, httpx.DecodingError) as error:
+                    cause = f"{type(error).__name__}: {error}".rstrip(": ")
+                else:
+                    self._observe(sent, answer)
+                    if answer.status_code == 200:
+                        return answer.content
+                    if answer.status_code in (418, 429):
+                        self._block(url, answer)
+                        continue
+                    # -1007 is the exchange's own timeout; a WAF's 403 and 4xx bodies don't pass by waiting.
+                    if answer.status_code < 500 and rest.refusal(answer.content)[0] != -1007:
+                        raise rest.refused(url, answer.status_code, answer.content)
+                    cause = f"HTTP {answer.status_code}"
+                attempt += 1
+                if attempt >= _ATTEMPTS:
+                    raise unreachable(url, cause, attempt)
+                log.warning("%s: %s (attempt %d of %d)", url, cause, attempt, _ATTEMPTS)
+                await asyncio.sleep(backoff(attempt))
+
+    async def _reserve(self, weight: int) -> int:
+        """Wait until the budget admits `weight`; returns the instant it was reserved at."""
+        while True:
+            now = self.now()
+            at = self.budget.reserve(now, weight)
+            if at <= now:
+                return now
+            if at - now > self._patience * 1e9:
+                raise _banned(self._base, (at - now) / 1e9)
+            await self._clock.sleep((at - now) / 1e9)
+
+    def _observe(self, sent: int, answer: httpx.Response) -> None:
+        used = answer.headers.get("X-MBX-USED-WEIGHT-1M", "")
+        if used.isdigit():
+            self.budget.observe(sent, int(used))
+
+    def _block(self, url: str, answer: httpx.Response) -> None:
+        _, message = rest.refusal(answer.content)
+        now = self.now()
+        until = rest.wait_until(now, answer.headers.get("Retry-After"), message)
+        # Jitter, so that the runners behind one address don't all come back in the same instant.
+        until = max(until, now) + int(random.uniform(0.1, 1.0) * 1e9)
+        log.warning("%s: HTTP %d, waiting %.1f s: %s", url, answer.status_code, (until - now) / 1e9, message)
+        self.budget.block(until)
+
+
+def unreachable(url: str, cause: str, attempts: int) -> SourceError:
+    return SourceError(
+        "AF5001",
+        f"{url} can't be reached: {cause} ({attempts} attempts)",
+        "check the network, the proxy settings and `endpoints`; a local exchange must be running already",
+    )
+
+
+def _banned(base: str, seconds: float) -> SourceError:
+    return SourceError(
+        "AF5002",
+        f"{base} refuses requests from this address for {seconds:.0f} s more (rate limit or ban)",
+        "wait that long; run fewer clients behind one address, ask for less history, or raise patience",
+    )
