@@ -21,8 +21,11 @@ class TimeSource(Protocol):
         """Seconds since an arbitrary origin; never goes back."""
         ...
 
-    async def sleep(self, seconds: float) -> None:
-        """Return once `seconds` have passed on this source; at once (after one loop turn) if not positive."""
+    async def sleep_until(self, seconds: float) -> None:
+        """Return once this source shows `seconds`; after one turn of the event loop if it does already.
+
+        An instant, not a duration: the clock may have moved on before the waiting begins.
+        """
         ...
 
 
@@ -33,9 +36,9 @@ class RealTime:
         """Seconds of the monotonic clock."""
         return time.monotonic()
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep_until(self, seconds: float) -> None:
         """Sleep in the running event loop."""
-        await asyncio.sleep(max(0.0, seconds))
+        await asyncio.sleep(max(0.0, seconds - self.seconds()))
 
 
 class ManualTime:
@@ -50,13 +53,13 @@ class ManualTime:
         """Seconds as last set by `advance`."""
         return self._now
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait until `advance` has brought the clock to now + `seconds`."""
-        if seconds <= 0:
+    async def sleep_until(self, seconds: float) -> None:
+        """Wait until `advance` has brought the clock to `seconds`."""
+        if seconds <= self._now:
             await asyncio.sleep(0)
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self._now + seconds, next(self._order), future))
+        heapq.heappush(self._sleepers, (seconds, next(self._order), future))
         await future
 
     def advance(self, seconds: float) -> None:
@@ -107,7 +110,8 @@ class ExchangeClock:
     def budget_ms(self) -> float:
         """Exchange time as if it had never been held: what request budgets are renewed by.
 
-        A clock that stands would never renew them, and a client that loads its history would be banned for ever.
+        A clock that stands would never renew them, and a client that loads its history would be banned for
+        ever.
         """
         return self._start_ms + (self.source.seconds() - self._made) * 1000.0 * self.speed
 

@@ -15,6 +15,9 @@ from alpha_forge_sdk.sandbox.protocol import Close, Reply, Session
 _BEHIND_BYTES: Final = 1 << 20
 _LOST_BYTES: Final = 64 << 20
 
+#: Real seconds a client has to answer a close frame.
+_CLOSE_GRACE: Final = 5.0
+
 
 def text_frame(text: str) -> bytes:
     """A text message as the bytes of one server frame, the same for every connection."""
@@ -65,11 +68,12 @@ class Connection:
             self._write_protocol()
 
     def close(self, code: int, reason: str) -> None:
-        """Start the closing handshake."""
+        """Start the closing handshake; a client that does not answer is cut off."""
         self.flush()
         if self._protocol.state is OPEN:
             self._protocol.send_close(code, reason)
             self._write_protocol()
+            asyncio.get_running_loop().call_later(_CLOSE_GRACE, self.cut)
 
     def cut(self) -> None:
         """End the TCP connection without a word."""

@@ -32,11 +32,12 @@ class Hub:
     async def run(self) -> None:
         """Push what is due, for ever."""
         while True:
-            if not self.pump():
-                await asyncio.sleep(0)
-                continue
+            caught_up = self.pump()
             delay = self._clock.real_seconds_until(self._feed.next_due_ms())
-            await self._wait(max(delay, _BREATH))
+            if caught_up and delay > 0:
+                await self._wait(max(delay, _BREATH))
+            else:
+                await asyncio.sleep(0)  # Behind: go on at once, but let the sockets have their turn.
 
     def pump(self) -> bool:
         """Push what is due by now, or a good part of it; True if nothing is left."""
@@ -111,15 +112,15 @@ class Hub:
         self._changed.clear()
         waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._changed.wait())]
         if math.isfinite(delay):
-            waits.append(asyncio.create_task(self._sleep(delay)))
+            waits.append(asyncio.create_task(self._sleep_until(self._clock.source.seconds() + delay)))
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in waits:
                 task.cancel()
 
-    async def _sleep(self, delay: float) -> None:
-        await self._clock.source.sleep(delay)
+    async def _sleep_until(self, seconds: float) -> None:
+        await self._clock.source.sleep_until(seconds)
 
 
 def _hang_up(connection: Connection, hangup: Hangup) -> None:

@@ -73,7 +73,8 @@ class RestApi:
     def answer(self, request: Request, address: str, now_ms: float, budget_ms: float) -> Response:
         """The response to `request` from the client at `address`, at the exchange instant `now_ms`.
 
-        `budget_ms` is the time by which budgets are renewed; it differs from `now_ms` after the clock was held.
+        `budget_ms` is the time by which budgets are renewed; it differs from `now_ms` after the clock was
+        held.
         """
         found = self._routes.get(request.path)
         if found is None:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from websockets.http11 import Request as HandshakeRequest
+from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from alpha_forge_sdk.sandbox import archive as archives
@@ -27,8 +28,6 @@ PING_EVERY: Final = 180.0
 PONG_WITHIN: Final = 600.0
 LIFETIME: Final = 24 * 3600.0
 
-#: Real seconds a client has to answer a close frame.
-_CLOSE_GRACE: Final = 5.0
 _LISTING_PATHS: Final = ("/", "/data.binance.vision", "/data.binance.vision/")
 
 _LOG = logging.getLogger("alpha_forge_sdk.sandbox")
@@ -167,13 +166,7 @@ class ExchangeServer:
 
     async def _converse(self, connection: Connection, reader: asyncio.StreamReader) -> None:
         while True:
-            if connection.is_open:
-                data = await reader.read(1 << 16)
-            else:
-                try:
-                    data = await asyncio.wait_for(reader.read(1 << 16), _CLOSE_GRACE)
-                except TimeoutError:
-                    return
+            data = await reader.read(1 << 16)
             seconds = self._clock.source.seconds()
             texts = connection.feed(data, seconds)
             if texts:
@@ -190,7 +183,7 @@ class ExchangeServer:
         source = self._clock.source
         born = connection.last_pong
         while connection.is_open:
-            await source.sleep(PING_EVERY)
+            await source.sleep_until(source.seconds() + PING_EVERY)
             now = source.seconds()
             if now - born >= LIFETIME:
                 connection.close(1001, "Connection lifetime reached")
@@ -202,14 +195,15 @@ class ExchangeServer:
 
 def _handshake(protocol: ServerProtocol, request: Request, writer: asyncio.StreamWriter) -> bool:
     """Answer the upgrade request; False if it was no good, and has been told so."""
-    protocol.receive_data(request.head)
+    # The path is routed already. A path that names hundreds of streams is longer than the library reads.
+    protocol.receive_data(b"GET / HTTP/1.1\r\n" + request.head.split(b"\r\n", 1)[1])
     events = protocol.events_received()
     if events and isinstance(events[0], HandshakeRequest):
         protocol.send_response(protocol.accept(events[0]))
     for piece in protocol.data_to_send():
         if piece:
             writer.write(piece)
-    return isinstance(protocol.handshake_exc, type(None)) and bool(events)
+    return protocol.state is OPEN
 
 
 def _plain(status: int, text: str) -> Response:
