@@ -74,9 +74,12 @@ class ConfigError(AlphaForgeError):
         return self.message
 
 
+SHORTEST_SECRET = 3
+"""A secret of fewer characters is none, and masking it would blank half of what is shown."""
+
 _SECRET = re.compile(
-    r"""(?ix) \b [\w.-]* (?: passw(?:or)?d | passphrase | secret | token | credential
-    | (?:api|access|private)_?key ) [\w-]* ["']? \s* [:=] \s*
+    r"""(?ix) \b (?: [\w.-]* (?: pass?wo?r?d | passphrase | secret | token | credential
+    | (?:api|access|private|secret|auth|signing)_?key ) [\w-]* | key ) ["']? \s* [:=] \s*
     (?P<value> "[^"]*"? | '[^']*'? | [^\s,{}\[\]$'"] [^,}\]]* )"""
 )
 """A literal secret in a line of a configuration; references such as ``${env:X}`` are none."""
@@ -101,6 +104,8 @@ class Source:
     text: str
     marks: dict[Path, tuple[int, int]] = field(default_factory=dict)
     """Path → 1-based line and column of the value; ``(*path, KEY)`` with `KEY` → that of the key."""
+    secrets: set[str] = field(default_factory=set)
+    """Values that no shown line may hold; see `masked` for those that are known by their keys."""
     overrides: dict[Path, Source] = field(default_factory=dict)
     """Values that came from ``--set``: path → the option's text, with marks relative to that path."""
 
@@ -122,7 +127,13 @@ class Source:
     def line(self, number: int) -> str:
         """The line as it may be shown: literal secrets are masked, tabs are single blanks."""
         lines = self.text.splitlines()
-        return masked(lines[number - 1]).replace("\t", " ") if 0 < number <= len(lines) else ""
+        if not 0 < number <= len(lines):
+            return ""
+        line = masked(lines[number - 1])
+        for secret in self.secrets:
+            if len(secret) >= SHORTEST_SECRET:
+                line = line.replace(secret, "*" * len(secret))
+        return line.replace("\t", " ")
 
 
 KEY = "\0key"

@@ -109,7 +109,7 @@ class Training:
     target: str = "forward_return"
     horizon: int = 1
     """Bars ahead."""
-    lookback_days: float | None = None
+    history_days: float | None = None
     """History to train on; None: ten times the warm-up's, at least 30 days."""
     validation_fraction: float = 0.2
     epochs: int = 30

@@ -32,7 +32,7 @@ def apply(data: dict[str, Any], options: Iterable[str], diagnostics: Diagnostics
                 "AF1011", f"--set {option}: it must be KEY=VALUE", "for example --set warmup.epsilon=1e-4"
             )
         path = _resolve(data, key, known)
-        source = Source(f"--set {key}", option)
+        source = Source(f"--set {key}", option, secrets=diagnostics.source.secrets)
         collected = Diagnostics(source)
         value = read(text, collected, shift=len(option) - len(text))
         diagnostics.found.extend(collected.found)

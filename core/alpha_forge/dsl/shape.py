@@ -321,7 +321,7 @@ def _training(top: Fields) -> Training:
     given = {
         "target": fields.text("target"),
         "horizon": fields.whole("horizon", least=1),
-        "lookback_days": fields.number("lookback_days", above=0),
+        "history_days": fields.number("history_days", above=0),
         "validation_fraction": fields.number("validation_fraction", above=0, below=1),
         "epochs": fields.whole("epochs", least=1),
         "patience": fields.whole("patience", least=1),
