@@ -234,7 +234,9 @@ class _Run:
 
 
 def _standardised(values: Values, target: Target) -> torch.Tensor:
-    return torch.from_numpy(((values - target.mean) / target.scale).astype(np.float32))
+    # A target beyond float32 becomes an infinity, and the training then says that it diverged.
+    with np.errstate(over="ignore"):
+        return torch.from_numpy(((values - target.mean) / target.scale).astype(np.float32))
 
 
 def _measure(predictor: Predictor, dataset: Dataset, epochs: int, best: int, batch: int) -> FitResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -170,6 +171,7 @@ class BiLSTMPredictor(Model):
 
 def _need_torch() -> None:
     try:
-        import safetensors.torch  # noqa: F401
+        for name in ("torch", "safetensors.torch"):
+            import_module(name)
     except ImportError as error:
         raise MissingExtraError(_NAME, "torch") from error
