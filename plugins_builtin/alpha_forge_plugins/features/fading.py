@@ -15,7 +15,7 @@ volatility.
 
 
 def bars_to_fade(decay: float, epsilon: float, misfit: float = 1.0) -> int:
-    """Smallest k with ``misfit * decay ** k <= epsilon``: bars after which a start weighs less than `epsilon`.
+    """Smallest k with ``misfit * decay ** k <= epsilon``: bars until a start weighs no more than `epsilon`.
 
     ``decay`` is the share of an average that one bar leaves of it, in [0, 1). ValueError for an epsilon
     outside (0, 1).
