@@ -199,8 +199,7 @@ async def _either(task: asyncio.Task[None], event: asyncio.Event, timeout: float
         await asyncio.wait([task, wait], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     finally:
         wait.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await wait
+        await asyncio.wait([wait])  # not `await wait`: that would swallow a cancellation of ours
 
 
 def _split(symbols: Sequence[str], most: int) -> list[Sequence[str]]:
