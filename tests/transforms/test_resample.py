@@ -61,8 +61,8 @@ def grid(start: int, step: str, count: int) -> np.ndarray:
     [
         ("15m", "2h", "2h", 400),
         ("1m", "5m", "5min", 333),
-        ("1h", "1d", "1D", 500),
-        ("4h", "1w", "7D", 300),
+        ("1h", "1d", "24h", 500),
+        ("4h", "1w", "168h", 300),
     ],
 )
 @pytest.mark.parametrize("absent", [0.0, 0.3, 0.9])
