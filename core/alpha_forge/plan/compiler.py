@@ -280,14 +280,15 @@ def _warmup(
         longest = sorted(paths, key=lambda n: -n.bars)
         need = longest[0].bars if longest else 1
         rows[frame] = max(rows.get(frame, 1), need)
-        # Two more: the window of a bucket rarely begins where the history does.
-        fetch = max(math.ceil(need * MARGIN), need + 2)
+        fetch = math.ceil(need * MARGIN)
         if days is not None:
             given = math.floor(days * DAY_NS / intervals[frame].ns)
             if given < need:
                 _too_short(frame, need, given, intervals[frame], longest[0].chain, diagnostics)
             fetch = min(fetch, given)
-        warmup[frame] = WarmupSpec(frame, need, fetch, tuple(longest))
+        # History seldom begins where a bucket of the longest interval does: that much more is always fetched.
+        bucket = max(intervals[n.frame].ns for n in nodes.values()) // intervals[frame].ns
+        warmup[frame] = WarmupSpec(frame, need, max(fetch, need + bucket), tuple(longest))
     return warmup, rows
 
 

@@ -51,7 +51,10 @@ class NeedFinder:
 
     def of_node(self, node: Node) -> tuple[tuple[Need, ...], Mapping[str, int]]:
         """Needs in each data frame, and the rows needed of every frame on the way, for one value of `node`."""
-        reach = self._merge(node.frame, node.inputs or ("close",), node.lookback, _link(node))
+        if node.kind == "transform":
+            reach = self._column(node.frame, node.outputs[0], 1)
+        else:
+            reach = self._merge(node.frame, node.inputs, node.lookback, _link(node))
         return tuple(Need(f, bars, chain) for f, (bars, chain) in reach.data.items()), reach.frames
 
     def upstream(self, node: Node) -> int:
@@ -71,7 +74,7 @@ class NeedFinder:
     def _column_uncached(self, frame: str, column: str, rows: int) -> _Reach:
         maker = self._makers.get((frame, column))
         if maker is not None:
-            return self._merge(frame, maker.inputs or ("close",), maker.lookback + rows - 1, _link(maker))
+            return self._merge(frame, maker.inputs, maker.lookback + rows - 1, _link(maker))
         source = self._frame_makers[frame]
         here = {frame: rows}
         if source.kind == "data":
@@ -83,7 +86,7 @@ class NeedFinder:
             own = source.lookback if i == 0 else self._other.get(source.id, 1)
             needed = math.ceil((rows - 1) * step) + own
             link = f"{rows} rows of {frame} ({source.using})"
-            part = self._merge(name, source.source_columns[i] or ("close",), needed, link)
+            part = self._merge(name, source.source_columns[i], needed, link)
             _take_larger(data, frames, part)
         return _Reach(data, frames)
 

@@ -147,7 +147,7 @@ class Trainer:
     async def _history(self, frame: str, source: DataSource, now: int) -> History:
         spec = self._dag.frames[frame]
         last = spec.interval.row(now)
-        days = self._document.training.lookback_days
+        days = self._document.training.history_days
         need = self._dag.warmup[frame].need
         wanted = need * 10 if days is None else int(days * DAY_NS / spec.interval.ns)
         bars = max(wanted, int(30 * DAY_NS / spec.interval.ns) if days is None else need)
@@ -164,7 +164,7 @@ class Trainer:
             raise SourceError(
                 "AF5033",
                 f"no bar of '{frame}' between {iso(start)} and {iso(end)}",
-                "choose another training.lookback_days, or another source",
+                "choose another training.history_days, or another source",
             )
         return history
 
@@ -194,7 +194,7 @@ class Trainer:
     def _cut(self, recorder: _Recorder) -> Samples:
         interval = self._dag.frames[self.node.frame].interval
         if not recorder.rows:
-            raise ModelError("AF7023", "the history is too short for one complete sample", "a longer lookback_days")
+            raise ModelError("AF7023", "the history is too short for one complete sample", "a longer training.history_days")
         columns = np.stack(recorder.values, axis=1)
         ts = np.array([interval.ts(row) for row in recorder.rows], dtype=np.int64)
         horizon, window = self._document.training.horizon, self._spec.window
@@ -213,7 +213,7 @@ class Trainer:
             raise ModelError(
                 "AF7023",
                 f"no bar has all {window} rows of {len(self._spec.columns)} columns and a target {horizon} bar(s) ahead",
-                "a longer training.lookback_days",
+                "a longer training.history_days",
             )
         order = np.argsort(merged_parts[2], kind="stable")
         return Samples(*(part[order] for part in merged_parts))
@@ -226,7 +226,7 @@ class Trainer:
                 samples.ts, training.validation_fraction, training.horizon * interval.ns, samples.target_ts
             )
         except ValueError as error:
-            raise ModelError("AF7023", f"the samples can't be split: {error}", "a longer training.lookback_days") from error
+            raise ModelError("AF7023", f"the samples can't be split: {error}", "a longer training.history_days") from error
         training_range = (iso(int(samples.ts[early].min())), iso(int(samples.ts[early].max())))
         validation_range = (iso(int(samples.ts[late].min())), iso(int(samples.ts[late].max())))
         epochs = training.epochs

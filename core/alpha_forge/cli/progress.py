@@ -1,0 +1,47 @@
+"""Progress on the terminal: bars where somebody watches, nothing where nobody does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from alpha_forge.runtime.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    import rich.progress
+
+
+class _Bars:
+    """Progress as rich's bars. Thread-safe, as rich is."""
+
+    def __init__(self, bars: rich.progress.Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, rich.progress.TaskID] = {}
+
+    def start(self, task: str, total: int) -> None:
+        self._tasks[task] = self._bars.add_task(task, total=max(total, 1))
+
+    def advance(self, task: str, steps: int) -> None:
+        self._bars.advance(self._tasks[task], steps)
+
+    def finish(self, task: str, note: str = "") -> None:
+        bar = self._tasks[task]
+        total = self._bars.tasks[bar].total
+        self._bars.update(bar, completed=total, description=f"{task} {note}".strip())
+
+
+@contextmanager
+def shown_progress(*, quiet: bool = False) -> Iterator[Progress]:
+    """Bars on standard error if it is a terminal and ``quiet`` is off."""
+    if quiet or not sys.stderr.isatty():
+        yield Silent()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with RichProgress(*columns, console=Console(stderr=True)) as bars:
+        yield _Bars(bars)
