@@ -247,7 +247,7 @@ def _check(file: Path, ts: Any, values: Any, interval: Interval) -> None:
         opens = np.datetime64(int(ts[off[0]] - interval.ns), "ns")
         raise SourceError(
             "AF5014",
-            f"{file}, row {off[0] + 1}: a bar opens at {opens}Z, off the grid of {interval} ({len(off)} rows)",
+            f"{file}, row {off[0] + 1}: a bar opens at {opens}Z off the grid of {interval} ({len(off)} rows)",
             f"these should be bars of {interval}, their time the open in UTC; remove stray rows",
         )
     steps = np.flatnonzero(np.diff(ts) <= 0)

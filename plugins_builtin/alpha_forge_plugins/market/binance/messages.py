@@ -18,6 +18,7 @@ from alpha_forge_sdk import BAR_CLOSE, Bar, Interval, MarketEvent
 MS = 1_000_000
 _ENVELOPE = b'{"stream":"'
 _OPEN = b'"x":false'
+_OPEN_AFTER = 100  # it stands behind a name, two times and five numbers
 _START = b'"t":'
 
 
@@ -85,29 +86,18 @@ Control = Ack | Refusal | Shutdown | Unreadable
 
 
 class Stream:
-    """What is known of one subscribed stream; times are seconds of the caller's monotonic clock."""
+    """What is known of one subscribed stream; times are seconds of the caller's monotonic clock.
 
-    __slots__ = ("_due", "_start", "seen", "symbol")
+    ``start`` is the open time, as it was sent, of the bar whose frames are being shed until ``due``.
+    """
+
+    __slots__ = ("due", "seen", "start", "symbol")
 
     def __init__(self, symbol: str) -> None:
         self.symbol = symbol
         self.seen: float | None = None
-        self._start = b""
-        self._due = -math.inf
-
-    def sheds(self, frame: bytes, now: float, every: float) -> bool:
-        """Whether a frame of a bar in progress may go unread.
-
-        The first frame of every bar passes, so that whoever listens learns at once that a new bar runs; after
-        that one every `every` seconds, as a sign of life. Prices of a bar in progress are used by nobody.
-        """
-        at = frame.find(_START)
-        start = frame[at + 4 : at + 17]
-        if now < self._due and start == self._start:
-            return True
-        self._start = start
-        self._due = now + every
-        return False
+        self.start = b""
+        self.due = -math.inf
 
 
 def stream_name(symbol: str, interval: str) -> str:
@@ -135,22 +125,27 @@ class FrameDecoder:
 
         A bar is an event only if its symbol and interval were asked for, it opens on the grid, and its values
         are finite; anything else is `Unreadable`. It is closed only if the exchange says ``x: true``.
+
+        Of a bar in progress the first frame passes, so that who listens learns at once that a new bar runs,
+        and after that one in ``every`` seconds, as a sign of life: its prices are used by nobody.
         """
-        if frame.startswith(_ENVELOPE):
-            stream = self.streams.get(frame[11 : frame.find(b'"', 11)])
-            if stream is not None:
-                stream.seen = now
-                if _OPEN in frame and stream.sheds(frame, now, self._every):
+        stream = self.streams.get(frame[11 : frame.find(b'"', 11)])
+        if stream is not None:
+            stream.seen = now
+            if frame.find(_OPEN, _OPEN_AFTER) >= 0:
+                at = frame.find(_START, 40)
+                start = frame[at + 4 : at + 17]
+                if now < stream.due and start == stream.start:
                     return None
-            try:
+                stream.start = start
+                stream.due = now + self._every
+        try:
+            if frame.startswith(_ENVELOPE):
                 payload = self._envelope.decode(frame).data
-            except msgspec.DecodeError as error:
-                return _control(frame, str(error))
-        else:
-            try:
+            else:
                 payload = self._payload.decode(frame)
-            except msgspec.DecodeError as error:
-                return _control(frame, str(error))
+        except msgspec.DecodeError as error:
+            return _control(frame, str(error))
         if payload.event != "kline" or payload.kline is None:
             return _control(frame, f"event {payload.event!r} is not a kline")
         return self._bar(payload.symbol, payload.kline)
@@ -158,11 +153,12 @@ class FrameDecoder:
     def _bar(self, symbol: str, kline: _Kline) -> MarketEvent | Unreadable:
         if symbol not in self._symbols:
             return Unreadable(f"symbol {symbol!r} was not subscribed")
-        if kline.name != self._interval.name:
+        interval = self._interval
+        if kline.name != interval.name:
             return Unreadable(f"{symbol}: interval {kline.name!r} was not subscribed")
-        ts = kline.start * MS + self._interval.ns
-        if not self._interval.on_grid(ts):
-            return Unreadable(f"{symbol}: a bar opens at {kline.start}, off the grid of {self._interval}")
+        ts = kline.start * MS + interval.ns
+        if (ts - interval.offset) % interval.ns:
+            return Unreadable(f"{symbol}: a bar opens at {kline.start}, off the grid of {interval}")
         bar = Bar(ts, kline.open, kline.high, kline.low, kline.close, kline.volume)
         # A sum is finite exactly if all its terms are (prices are far from overflow).
         if not math.isfinite(bar.open + bar.high + bar.low + bar.close + bar.volume):
