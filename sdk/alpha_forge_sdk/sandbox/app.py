@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,7 @@ class SandboxExchange:
         self.market, start_ms = _open_market(self.config)
         if self.config.start_ms is not None:
             start_ms = self.config.start_ms
+        _check_start(self.market, start_ms)
         # The clock stands until the exchange listens: at a high speed hours would pass while it starts.
         self.clock = ExchangeClock(start_ms, self.config.speed, held=True, source=source)
         self._server: ExchangeServer | None = None
@@ -92,6 +94,18 @@ def _open_market(config: SandboxConfig) -> tuple[Market, int]:
         recorded = FileMarket(config.data, config.symbols)
         return recorded, recorded.default_start_ms()
     return SyntheticMarket(config.seed, config.symbols or DEFAULT_SYMBOLS), DEFAULT_START_MS
+
+
+def _check_start(market: Market, start_ms: int) -> None:
+    listed = min(market.instrument(symbol).onboard_ms for symbol in market.symbols)
+    if start_ms < listed:
+        raise ValueError(
+            f"start {_iso(start_ms)} is before the first bar, {_iso(listed)}; choose a later start"
+        )
+
+
+def _iso(at_ms: int) -> str:
+    return f"{dt.datetime(1970, 1, 1) + dt.timedelta(milliseconds=at_ms)}Z".replace(" ", "T")
 
 
 def _second_market(market: Market, config: SandboxConfig) -> Market:

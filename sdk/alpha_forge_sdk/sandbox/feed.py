@@ -105,7 +105,7 @@ class Feed:
                 self._position = max(self._position, float(due))
                 self._close(live, due, pushes)
         self._position = max(self._position, now_ms)
-        if now_ms >= self._next_show:
+        if self._live and now_ms >= self._next_show:
             self._next_show = now_ms + self._spacing
             self._show(now_ms, pushes)
         return pushes

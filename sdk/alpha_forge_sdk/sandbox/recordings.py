@@ -127,6 +127,8 @@ def _read(path: Path, interval: str) -> _Columns:
         raise SandboxDataError(
             f"{path}: a column is not numeric: {reason}; mend or remove the file"
         ) from None
+    if len(columns.open_time) == 0:
+        raise SandboxDataError(f"{path}: has no rows; remove the file")
     _check(path, interval, columns)
     return columns
 
@@ -179,7 +181,7 @@ def _record(symbol: str, found: dict[str, list[_Columns]]) -> Recording:
     pieces = [piece for group in found.values() for piece in group]
     price_decimals = _decimals(np.concatenate([piece.prices.ravel() for piece in pieces]))
     quantity_decimals = _decimals(np.concatenate([piece.volume for piece in pieces]))
-    onboard = min(int(piece.open_time.min()) for piece in pieces if len(piece.open_time))
+    onboard = min(int(piece.open_time.min()) for piece in pieces)
     base, quote = tables.split_symbol(symbol)
     instrument = Instrument(symbol, base, quote, price_decimals, 1, quantity_decimals, onboard)
     joined = {interval: _join(group, instrument) for interval, group in found.items()}
