@@ -21,7 +21,7 @@ from alpha_forge.registry.records import (
     PackRecord,
     PluginRecord,
 )
-from alpha_forge.registry.targets import look_up
+from alpha_forge.registry.targets import Targets
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -52,11 +52,11 @@ def discover(
     packs: list[PackRecord] = []
     plugins: list[PluginRecord] = []
     conformance: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    rivals = _rivals(offers, blocked)
+    rivals, lookup = _rivals(offers, blocked), Targets()
     for offer in offers:
         record, contents = _pack(offer, blocked, rivals, version)
         packs.append(record)
-        plugins.extend(_plugin(record, name, target) for name, target in contents.targets.items())
+        plugins.extend(_plugin(record, name, target, lookup) for name, target in contents.targets.items())
         for name, case in contents.conformance.items():
             conformance[name].append((record.name, case))
     return Catalogue(
@@ -106,13 +106,13 @@ def _pack(
         return replace(record, status=BROKEN, cause=str(error)), nothing
 
 
-def _plugin(pack: PackRecord, name: str, target: object) -> PluginRecord:
+def _plugin(pack: PackRecord, name: str, target: object, lookup: Targets) -> PluginRecord:
     status, cause, summary = OK, "", ""
     if not isinstance(target, str) or TARGET.fullmatch(target) is None:
         status = BROKEN
         cause = f"its target must be a text 'module:attribute', not {target!r}"
     else:
-        found = look_up(target)
+        found = lookup.look_up(target)
         summary = found.summary
         if found.cause:
             status, cause = BROKEN, found.cause

@@ -5,10 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from email.message import Message
-from email.parser import HeaderParser
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alpha_forge.contracts.hookspecs import ENTRY_POINT_GROUP
 from alpha_forge.registry.quiet import describe
@@ -20,8 +17,7 @@ _OWN_NAME = "alpha-forge"
 _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(.*)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """An entry point of our group, and what its distribution says of itself.
 
     ``fault`` is set where that can't be read; nothing may then be imported.
@@ -123,26 +119,35 @@ def _entries(text: str) -> Iterator[tuple[str, str]]:
 def _offer(name: str, value: str, distribution: Distribution) -> Offer:
     try:
         headers = _headers(distribution)
-        title, version = headers["Name"], headers["Version"]
-        requires = tuple(headers.get_all("Requires-Dist") or ())
     except Exception as error:  # noqa: BLE001 - the files of a distribution are anybody's
         return Offer(
             name, value, _folder(distribution), "", fault=f"its metadata can't be read: {describe(error)}"
         )
-    return Offer(name, value, str(title or _folder(distribution)), str(version or ""), requires)
+    title = headers.get("Name", [_folder(distribution)])[0]
+    version = headers.get("Version", [""])[0]
+    return Offer(name, value, title, version, tuple(headers.get("Requires-Dist", ())))
 
 
-def _headers(distribution: Distribution) -> Message:
-    # Not `distribution.metadata`: that parses the whole README each time it is asked.
+def _headers(distribution: Distribution) -> dict[str, list[str]]:
+    """The metadata's headers. Not `distribution.metadata`: that parses the whole README each time."""
     text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
-    return HeaderParser().parsestr(text.partition("\n\n")[0])
+    headers: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if not line.strip():
+            break  # the README begins
+        if line[0].isspace():
+            continue  # a header goes on; of those that matter here none does
+        if colon:
+            headers.setdefault(name, []).append(value.strip())
+    return headers
 
 
 def _key(distribution: Distribution) -> str:
     # The normalized name from the folder's name, as importlib.metadata itself tells copies apart; private, so
     # that its absence is provided for.
     name = getattr(distribution, "_normalized_name", None)
-    return str(name) if name else _canonical(str(_headers(distribution)["Name"]))
+    return str(name) if name else _canonical(_headers(distribution)["Name"][0])
 
 
 def _folder(distribution: Distribution) -> str:

@@ -6,7 +6,6 @@ import importlib
 import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import pluggy
@@ -26,13 +25,13 @@ class PackFault(Exception):
     """A pack can't be used; the text is the cause."""
 
 
-@dataclass(slots=True)
 class PackContents:
     """What the hooks of one pack returned."""
 
-    targets: dict[str, object] = field(default_factory=dict)
-    """DSL name → ``module:attribute`` as given (not yet known to be a text of that form)."""
-    conformance: dict[str, str] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.targets: dict[str, object] = {}
+        """DSL name → ``module:attribute`` as given (not yet known to be a text of that form)."""
+        self.conformance: dict[str, str] = {}
 
 
 def read_pack(name: str, value: str) -> PackContents:

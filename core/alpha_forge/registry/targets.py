@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ast
-import re
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
+from typing import NamedTuple
 
 _FOLLOWED_IMPORTS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What the source says of a target: why it can't be there, if so, and its docstring's first line."""
 
     cause: str = ""
@@ -24,88 +22,121 @@ UNREADABLE = Found()
 """The source can't be had (a compiled module), or makes the name as it runs: the benefit of the doubt."""
 
 
-def look_up(target: str) -> Found:
-    """Find ``module:attribute`` in the source.
+class Targets:
+    """Looks targets up; finds and reads each module once."""
 
-    A module that isn't there, one that doesn't parse, and an attribute that its source never binds each
-    give a cause. Names that come in by ``from … import`` are followed. Nothing is imported, the packages
-    above the module included.
-    """
-    module, _, attribute = target.partition(":")
-    try:
-        return _look_up(module, attribute.split("."), _FOLLOWED_IMPORTS)
-    except Exception:  # noqa: BLE001 - finders and loaders are foreign code; the import itself will tell
+    def __init__(self) -> None:
+        self._specs: dict[str, ModuleSpec | None] = {}
+        self._sources: dict[str, str | None] = {}
+
+    def look_up(self, target: str) -> Found:
+        """Find ``module:attribute`` in the source.
+
+        A module that isn't there, one that doesn't parse, and an attribute that its source never binds each
+        give a cause. Names that come in by ``from … import`` are followed. Nothing is imported, the packages
+        above the module included.
+        """
+        module, _, attribute = target.partition(":")
+        try:
+            return self._look_up(module, attribute.split("."), _FOLLOWED_IMPORTS)
+        except Exception:  # noqa: BLE001 - finders and loaders are foreign code; the import itself will tell
+            return UNREADABLE
+
+    def _look_up(self, module: str, attributes: list[str], hops: int) -> Found:
+        spec = self._spec(module)
+        if spec is None:
+            return Found(f"there is no module '{module}'")
+        source = self._source(spec)
+        if source is None:
+            return UNREADABLE
+        quick = _quickly(source, attributes)
+        if quick is not None:
+            return quick
+        try:
+            body: list[ast.stmt] = ast.parse(source).body
+        except SyntaxError as error:
+            return Found(f"SyntaxError: {error.msg} ({module}, line {error.lineno})")
+        return self._in_body(body, spec, attributes, hops)
+
+    def _in_body(self, body: list[ast.stmt], spec: ModuleSpec, attributes: list[str], hops: int) -> Found:
+        node = _binding(body, attributes[0])
+        if isinstance(node, ast.ImportFrom):
+            return self._follow(node, spec, attributes, hops)
+        if isinstance(node, ast.ClassDef) and len(attributes) > 1:
+            return self._in_body(node.body, spec, attributes[1:], hops)
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            return Found(summary=_first_line(ast.get_docstring(node)))
+        if node is None and not _dynamic(body):
+            return Found(f"module '{spec.name}' has no '{'.'.join(attributes)}'")
         return UNREADABLE
 
+    def _follow(self, node: ast.ImportFrom, spec: ModuleSpec, attributes: list[str], hops: int) -> Found:
+        original = next(a.name for a in node.names if (a.asname or a.name) == attributes[0])
+        module = node.module or ""
+        if node.level:
+            package = (
+                spec.name if spec.submodule_search_locations is not None else spec.name.rpartition(".")[0]
+            )
+            for _ in range(node.level - 1):
+                package = package.rpartition(".")[0]
+            module = f"{package}.{module}".strip(".")
+        if not hops or self._spec(module) is None:
+            return UNREADABLE
+        found = self._look_up(module, [original, *attributes[1:]], hops - 1)
+        # `from package import submodule` binds a name that the package's source doesn't.
+        return found if not found.cause or self._spec(f"{module}.{original}") is None else UNREADABLE
 
-def _look_up(module: str, attributes: list[str], hops: int) -> Found:
-    spec = _spec(module)
-    if spec is None:
-        return Found(f"there is no module '{module}'")
-    get_source = getattr(spec.loader, "get_source", None)
-    source = get_source(module) if get_source is not None else None
-    if source is None:
-        return UNREADABLE
-    quick = _quickly(source, attributes)
-    if quick is not None:
-        return quick
-    try:
-        body: list[ast.stmt] = ast.parse(source).body
-    except SyntaxError as error:
-        return Found(f"SyntaxError: {error.msg} ({module}, line {error.lineno})")
-    return _in_body(body, spec, attributes, hops)
+    def _source(self, spec: ModuleSpec) -> str | None:
+        if spec.name not in self._sources:
+            get_source = getattr(spec.loader, "get_source", None)
+            self._sources[spec.name] = get_source(spec.name) if get_source is not None else None
+        return self._sources[spec.name]
 
-
-def _in_body(body: list[ast.stmt], spec: ModuleSpec, attributes: list[str], hops: int) -> Found:
-    node = _binding(body, attributes[0])
-    if isinstance(node, ast.ImportFrom):
-        return _follow(node, spec, attributes, hops)
-    if isinstance(node, ast.ClassDef) and len(attributes) > 1:
-        return _in_body(node.body, spec, attributes[1:], hops)
-    if isinstance(node, ast.ClassDef | ast.FunctionDef):
-        return Found(summary=_first_line(ast.get_docstring(node)))
-    if node is None and not _dynamic(body):
-        return Found(f"module '{spec.name}' has no '{'.'.join(attributes)}'")
-    return UNREADABLE
-
-
-def _follow(node: ast.ImportFrom, spec: ModuleSpec, attributes: list[str], hops: int) -> Found:
-    original = next(a.name for a in node.names if (a.asname or a.name) == attributes[0])
-    module = node.module or ""
-    if node.level:
-        package = spec.name if spec.submodule_search_locations is not None else spec.name.rpartition(".")[0]
-        for _ in range(node.level - 1):
-            package = package.rpartition(".")[0]
-        module = f"{package}.{module}".strip(".")
-    if not hops or _spec(module) is None:
-        return UNREADABLE
-    found = _look_up(module, [original, *attributes[1:]], hops - 1)
-    # `from package import submodule` binds a name that the package's source doesn't.
-    return found if not found.cause or _spec(f"{module}.{original}") is None else UNREADABLE
-
-
-_HEADER = "^class {name}\\b"
+    def _spec(self, module: str) -> ModuleSpec | None:
+        """The module's spec, step by step: `importlib.util.find_spec` would import the packages above it."""
+        if module in self._specs:
+            return self._specs[module]
+        parent = module.rpartition(".")[0]
+        path: list[str] | None = None
+        if parent:
+            above = self._spec(parent)
+            if above is None:
+                return None
+            loaded_parent = sys.modules.get(parent)
+            locations = getattr(loaded_parent, "__path__", None) or above.submodule_search_locations
+            # A module that isn't a package has nothing under it.
+            path = list(locations) if locations is not None else []
+        loaded = sys.modules.get(module)
+        self._specs[module] = loaded.__spec__ if loaded is not None else _find(module, path)
+        return self._specs[module]
 
 
 def _quickly(source: str, attributes: list[str]) -> Found | None:
-    """The class's summary from its own lines alone, or None where the whole source has to be parsed.
+    """The class's summary from its first lines alone, or None where the whole source has to be parsed.
 
-    Parsing every plugin's module costs more than all else in ``plugins list``.
+    Parsing every plugin's module would cost more than all else in ``plugins list``.
     """
-    if len(attributes) > 1:
+    header = f"\nclass {attributes[0]}"
+    start = source.find(header) + 1
+    if len(attributes) > 1 or not start or source[start - 1 + len(header)] not in "(:":
         return None
-    matches = list(re.finditer(_HEADER.format(name=re.escape(attributes[0])), source, re.MULTILINE))
-    if len(matches) != 1:
+    if (
+        source.find(header, start) >= 0
+        or source.count('"""', 0, start) % 2
+        or source.count("'''", 0, start) % 2
+    ):
+        return None  # bound twice, or within a text
+    first = source.find('"""', start)
+    end = source.find('"""', first + 3)
+    if first < 0 or end < 0:
         return None
-    start = matches[0].start()
-    if source.count('"""', 0, start) % 2 or source.count("'''", 0, start) % 2:
-        return None  # within a text
-    rest = re.compile(r"^[^\s#)\]}]", re.MULTILINE).search(source, matches[0].end())
     try:
-        node = ast.parse(source[start : rest.start() if rest else len(source)]).body[0]
+        node = ast.parse(source[start : end + 3]).body[0]
     except SyntaxError:
-        return None  # a text in the class reaches the left edge, or the source is wrong: the parser will say
-    return Found(summary=_first_line(ast.get_docstring(node))) if isinstance(node, ast.ClassDef) else None
+        return None  # these are not the quotes of its docstring: the parser will say
+    if not isinstance(node, ast.ClassDef):
+        return None
+    return Found(summary=_first_line(ast.get_docstring(node)))
 
 
 def _first_line(docstring: str | None) -> str:
@@ -163,23 +194,6 @@ def _dynamic(body: Iterable[ast.stmt]) -> bool:
             if names & {"globals", "setattr", "exec", "vars"}:
                 return True
     return False
-
-
-def _spec(module: str) -> ModuleSpec | None:
-    """The module's spec, step by step: `importlib.util.find_spec` would import the packages above it."""
-    spec: ModuleSpec | None = None
-    path: list[str] | None = None
-    name = ""
-    for part in module.split("."):
-        name = f"{name}.{part}" if name else part
-        loaded = sys.modules.get(name)
-        spec = loaded.__spec__ if loaded is not None else _find(name, path)
-        if spec is None:
-            return None
-        locations = getattr(loaded, "__path__", None) or spec.submodule_search_locations
-        # A module that isn't a package has nothing under it.
-        path = list(locations) if locations is not None else []
-    return spec
 
 
 def _find(name: str, path: list[str] | None) -> ModuleSpec | None:
