@@ -17,9 +17,14 @@ $(STAMP): pyproject.toml constraints.txt
 		|| { cat .venv/pip.log; exit 1; }
 	@touch $@
 
-# Trains a small model on the sandbox's market, then streams 48 hourly bars through it into a CSV file.
+# Trains a small model on the sandbox's market, then streams 36 hourly bars through it into a CSV file.
 demo: setup
-	@$(PYTHON) benchmarks/demo.py --config $(DEMO) --bars 48
+	@echo "== 1. Train the example's model on a year of the local exchange's bars"
+	@$(VENV)/bin/alpha_forge train $(DEMO) --sandbox
+	@echo "== 2. Run it on the local exchange, an hour every half second, for 36 bars of each symbol"
+	@$(VENV)/bin/alpha_forge signal $(DEMO) --sandbox --speed 7200 --bars 36
+	@echo "== 3. outputs/predictions/minimal_predictions.csv"
+	@head -n 5 outputs/predictions/minimal_predictions.csv
 
 test: setup
 	$(PYTHON) -m pytest

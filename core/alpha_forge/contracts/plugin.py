@@ -64,7 +64,8 @@ class Feature(Plugin):
         """Bars that one output needs, the current one included (at least 1)."""
         raise TypeError(f"{type(self).__name__} must define lookback()")
 
-    def compute(self, *columns: Array) -> Array | tuple[Array, ...]:
+    # `**_` lets a type checker accept overrides that name their columns: compute(self, high, low, close).
+    def compute(self, *columns: Any, **_: Any) -> Any:
         """(bars, symbols) arrays → one (bars, symbols) array, or a tuple in the order of ``outputs``."""
         raise TypeError(f"{type(self).__name__} must define compute()")
 
@@ -93,7 +94,7 @@ class RecursiveFeature(Plugin):
         """A fresh state: named arrays whose axis 0 is the symbol."""
         raise TypeError(f"{type(self).__name__} must define start()")
 
-    def advance(self, state: dict[str, Array], *columns: Array) -> Array | tuple[Array, ...]:
+    def advance(self, state: dict[str, Array], *columns: Any, **_: Any) -> Any:
         """Any number of rows → as many rows; `state` moves on in place. It may hold any subset of the symbols.
 
         A NaN in a row leaves that symbol's state as it was and gives NaN.

@@ -55,6 +55,12 @@ def load(path: FilePath | str, overrides: Sequence[str] = (), *, training: bool 
     return Compiled(document, dag)
 
 
+def preflight(dag: EventFlowDAG) -> None:
+    """Ask every sink whether it is plain already now that it can't work. Raises the first one's AlphaForgeError."""
+    for sink in dag.sinks:
+        sink.plugin(sink.params).preflight()
+
+
 def compile_document(
     document: Document, catalogue: Catalogue, diagnostics: Diagnostics, *, training: bool = False
 ) -> EventFlowDAG | None:

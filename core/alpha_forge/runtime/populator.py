@@ -227,9 +227,13 @@ class FramePopulator:
         if not len(symbols):
             return
         numbers = source.log.aligned_rows(row, node.lookback, grid=True)
-        values = np.full((len(target.spec.base_columns), len(symbols)), np.nan)
         if len(numbers):
             window = {c: source.log.aligned_window(c, numbers, symbols) for c in node.source_columns[0]}
+            if numbers[-1] != row:
+                # Nobody has a bar at the bucket's very end: a row of nothing says that it is complete all the same.
+                numbers = np.append(numbers, row)
+                nothing = np.full((1, len(symbols)), np.nan)
+                window = {c: np.concatenate((w, nothing)) for c, w in window.items()}
             self._apply(node, ts, values, (_closes(source.spec, numbers), window))
         self._close_made(target, out_row, symbols, values)
 

@@ -1,0 +1,66 @@
+"""What the commands that run a graph share: loading, the local exchange, the options for both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from alpha_forge.plan.compiler import Compiled, load
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def sandbox_options(function: F) -> F:
+    """``--sandbox`` and what shapes that exchange, passed as ``sandbox, speed, data, seed``."""
+    options = (
+        click.option("--sandbox", is_flag=True, help="Run a local exchange and read from it."),
+        click.option(
+            "--speed",
+            type=click.FloatRange(min=0, min_open=True),
+            default=3600.0,
+            show_default=True,
+            help="Of the local exchange: exchange seconds in a real second.",
+        ),
+        click.option("--data", type=click.Path(), help="Of the local exchange: play the klines in this folder."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Of the local exchange's market."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def cache_option(function: F) -> F:
+    """``--cache DIR``, passed as ``cache: Path``."""
+    return click.option(
+        "--cache",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path(".alpha_forge/cache"),
+        show_default=True,
+        help="Where verified history files are kept.",
+    )(function)
+
+
+@contextmanager
+def loaded(
+    config: Path,
+    overrides: tuple[str, ...],
+    *,
+    sandbox: bool,
+    speed: float,
+    data: str | None,
+    seed: int,
+    training: bool = False,
+) -> Iterator[Compiled]:
+    """The compiled configuration, pointed at a local exchange that lives as long as the block if `sandbox` is set."""
+    compiled = load(config, overrides, training=training)
+    if not sandbox:
+        yield compiled
+        return
+    from alpha_forge.cli.local_exchange import local_exchange
+
+    with local_exchange(compiled.dag, speed=speed, data=data, seed=seed) as endpoints:
+        yield load(config, (*overrides, *endpoints), training=training)

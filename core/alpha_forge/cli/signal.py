@@ -1,0 +1,58 @@
+"""``alpha_forge signal``: run a configuration."""
+
+from __future__ import annotations
+
+import signal as signals
+from pathlib import Path
+
+import click
+
+from alpha_forge.cli.common import INTERRUPTED, config_argument, set_option
+from alpha_forge.cli.running import cache_option, loaded, sandbox_options
+
+
+@click.command("signal")
+@config_argument
+@set_option
+@sandbox_options
+@cache_option
+@click.option("--bars", type=click.IntRange(min=1), help="Stop after this many closed bars of each symbol.")
+@click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True)
+@click.option("--quiet", is_flag=True, help="Log warnings and errors only, and draw no progress bar.")
+def signal(
+    config: Path,
+    overrides: tuple[str, ...],
+    sandbox: bool,
+    speed: float,
+    data: str | None,
+    seed: int,
+    cache: Path,
+    bars: int | None,
+    log_format: str,
+    quiet: bool,
+) -> int:
+    """Run CONFIG: warm up without a gap, then predict each bar as it closes and deliver it to every sink.
+
+    Ctrl-C or SIGTERM ends it cleanly: sources stop, sinks take what is left, and are closed.
+    """
+    from alpha_forge.cli.logs import set_up
+    from alpha_forge.cli.progress import shown_progress
+    from alpha_forge.plan.compiler import preflight
+    from alpha_forge.runtime.event_loop import EventLoopManager
+    from alpha_forge.runtime.runner import RealTimeRunner
+
+    set_up(log_format, quiet=quiet)
+    with loaded(config, overrides, sandbox=sandbox, speed=speed, data=data, seed=seed) as compiled:
+        preflight(compiled.dag)
+        with shown_progress(quiet=quiet or log_format == "json") as progress:
+            runner = RealTimeRunner(
+                compiled.document, compiled.dag, bars=bars, cache_dir=cache, progress=progress
+            )
+            manager = EventLoopManager(runner)
+            summary = manager.run()
+    delivered = ", ".join(f"{count} to {name}" for name, count in summary.delivered.items())
+    click.echo(
+        f"{summary.bars} bars, {summary.emitted} predictions, {summary.not_ready} not ready, "
+        f"{summary.repaired} bars repaired, {summary.absent} absent; delivered {delivered}"
+    )
+    return INTERRUPTED if manager.interrupted_by == signals.SIGINT else 0
