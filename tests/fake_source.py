@@ -83,7 +83,9 @@ class ScriptedSource(DataSource):
         for symbol in symbols:
             bars = self.market[symbol]
             bars = bars[(bars.index > start) & (bars.index <= end)]
-            columns = {c: bars[c].to_numpy(dtype=np.float64) for c in ("open", "high", "low", "close", "volume")}
+            columns = {
+                c: bars[c].to_numpy(dtype=np.float64) for c in ("open", "high", "low", "close", "volume")
+            }
             yield BarBlock(symbol, bars.index.to_numpy(dtype=np.int64), **columns)
             await asyncio.sleep(0)
 

@@ -12,7 +12,12 @@ HOUR = 3600 * 10**9
 
 
 def random_market(
-    symbols: int, bars: int, seed: int, *, step: int = HOUR, first: int = 1_700_000_000_000_000_000 // HOUR * HOUR
+    symbols: int,
+    bars: int,
+    seed: int,
+    *,
+    step: int = HOUR,
+    first: int = 1_700_000_000_000_000_000 // HOUR * HOUR,
 ) -> dict[str, pd.DataFrame]:
     """Bars of made-up symbols: index is the close in ns, columns open … volume."""
     rng = np.random.default_rng(seed)

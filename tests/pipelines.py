@@ -32,10 +32,22 @@ FEATURES = """
 - features: {using: features.zscore, inputs: {column: F.close}, outputs: {columns: [zscore_20]}, params: {window: 20}}
 """
 
-COLUMNS = (
-    "mom_20 rsi_14 ema_10 sma_20 atr_14 ma5rocp macd macd_signal macd_histogram bb_upper bb_middle bb_lower "
-    "volume_ratio20 zscore_20"
-).split()
+COLUMNS = [
+    "mom_20",
+    "rsi_14",
+    "ema_10",
+    "sma_20",
+    "atr_14",
+    "ma5rocp",
+    "macd",
+    "macd_signal",
+    "macd_histogram",
+    "bb_upper",
+    "bb_middle",
+    "bb_lower",
+    "volume_ratio20",
+    "zscore_20",
+]
 
 
 def config(
@@ -64,8 +76,8 @@ signal_generation:
 {sinks}
 {extra}
 pipeline:
-- data: {{using: data.binance_futures, outputs: {{frame: ohlcv}}, params: {{universe: [{', '.join(symbols)}], interval: {interval}}}}}
-{indent(steps.replace('F.', frame + '.').replace('frame: F', 'frame: ' + frame), '')}
+- data: {{using: data.binance_futures, outputs: {{frame: ohlcv}}, params: {{universe: [{", ".join(symbols)}], interval: {interval}}}}}
+{indent(steps.replace("F.", frame + ".").replace("frame: F", "frame: " + frame), "")}
 """
 
 

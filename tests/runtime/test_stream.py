@@ -91,7 +91,9 @@ def test_bits_do_not_depend_on_order_or_grouping(tmp_path, symbols):
     for how, per_turn in (("in order", 1), ("shuffled", 7 * symbols), ("one late", 3)):
         out = tmp_path / how.replace(" ", "_")
         arrivals = arrange(arrivals_of(market, anchor), how, market)
-        run_scripted(config(list(market), out, columns, steps=FEATURES + steps), market, arrivals, per_turn=per_turn)
+        run_scripted(
+            config(list(market), out, columns, steps=FEATURES + steps), market, arrivals, per_turn=per_turn
+        )
         results.append({c: read_column(out / f"{c}.csv").sort_index() for c in columns})
     for other in results[1:]:
         for column in columns:

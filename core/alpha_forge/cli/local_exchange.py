@@ -57,6 +57,8 @@ def _overrides(dag: EventFlowDAG, url: str) -> list[str]:
     nodes: Sequence = [n for n in dag.data_nodes() if "endpoints" in n.plugin.Params.model_fields]  # type: ignore[type-arg]
     if not nodes:
         raise SourceError(
-            "AF5035", "--sandbox: no data step of this configuration connects to an exchange", "run it without --sandbox"
+            "AF5035",
+            "--sandbox: no data step of this configuration connects to an exchange",
+            "run it without --sandbox",
         )
     return [".".join(map(str, (*n.path, "params", "endpoints"))) + f"={url}" for n in nodes]

@@ -25,8 +25,12 @@ def sandbox_options(function: F) -> F:
             show_default=True,
             help="Of the local exchange: exchange seconds in a real second.",
         ),
-        click.option("--data", type=click.Path(), help="Of the local exchange: play the klines in this folder."),
-        click.option("--seed", type=int, default=0, show_default=True, help="Of the local exchange's market."),
+        click.option(
+            "--data", type=click.Path(), help="Of the local exchange: play the klines in this folder."
+        ),
+        click.option(
+            "--seed", type=int, default=0, show_default=True, help="Of the local exchange's market."
+        ),
     )
     for option in reversed(options):
         function = option(function)

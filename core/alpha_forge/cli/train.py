@@ -35,8 +35,8 @@ def train(
 ) -> None:
     """Train the model step of CONFIG on history, and write its checkpoint.
 
-    The same data step and the same graph as 'signal'; samples are split in time with a gap, and the validation loss is
-    shown beside that of always predicting the training mean.
+    The same data step and the same graph as 'signal'; samples are split in time with a gap, and the validation
+    loss is shown beside that of always predicting the training mean.
     """
     import asyncio
 
@@ -66,7 +66,9 @@ def _as_json(report: TrainingReport) -> dict[str, Any]:
 
 def _as_text(report: TrainingReport, params: Any) -> str:
     r = report.result
-    where = "/".join(str(getattr(params, key)) for key in ("checkpoint_dir", "model_ref") if hasattr(params, key))
+    where = "/".join(
+        str(getattr(params, key)) for key in ("checkpoint_dir", "model_ref") if hasattr(params, key)
+    )
     return "\n".join(
         (
             f"trained on {r.train_samples} samples of {len(report.symbols)} symbol(s), {len(report.columns)} columns "

@@ -44,7 +44,9 @@ def feature(
             )
             fields[key] = (parameter.annotation, default)
         if not columns:
-            raise TypeError(f"@feature({name!r}): the function takes no column (a parameter without a default)")
+            raise TypeError(
+                f"@feature({name!r}): the function takes no column (a parameter without a default)"
+            )
         model = create_model("Params", __base__=Params, __module__=function.__module__, **fields)
         wanted = tuple(inspect.signature(lookback).parameters) if callable(lookback) else ()
 

@@ -17,7 +17,6 @@ from alpha_forge.contracts.interval import Interval
 from alpha_forge.contracts.types import BAR_COLUMNS, BarBlock, MarketEvent, Prediction
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
@@ -132,7 +131,9 @@ class Transform(Plugin):
         """Columns of the output, from those it reads of each input. Default: those of the first."""
         return tuple(taken[0])
 
-    def apply(self, ts: Array, columns: Mapping[str, Array], *others: tuple[Array, Mapping[str, Array]]) -> Any:
+    def apply(
+        self, ts: Array, columns: Mapping[str, Array], *others: tuple[Array, Mapping[str, Array]]
+    ) -> Any:
         """(bars,) int64 ns and {name: (bars, symbols)} → (ts, columns) of the output.
 
         Rows are aligned by ts, NaN where a symbol's bar is absent. An output row at ts b may read input rows
@@ -232,7 +233,9 @@ class Sink(Plugin):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.emit is Sink.emit and cls.emit_batch is Sink.emit_batch:
-            raise TypeError(f"sink {cls.__qualname__} overrides neither emit nor emit_batch; define one of them")
+            raise TypeError(
+                f"sink {cls.__qualname__} overrides neither emit nor emit_batch; define one of them"
+            )
 
     def preflight(self) -> None:
         """Raise an AlphaForgeError if it is plain already now, without connecting or creating anything, that ``open``

@@ -104,7 +104,10 @@ def _feature_inputs(
         reference = split_reference(inputs[key])
         if reference is None:
             diagnostics.error(
-                "AF4005", f"'{inputs[key]}' is not a column: write FRAME.COLUMN", (*path, key), "for example ohlcv.close"
+                "AF4005",
+                f"'{inputs[key]}' is not a column: write FRAME.COLUMN",
+                (*path, key),
+                "for example ohlcv.close",
             )
             return None
         references.append(reference)
@@ -156,7 +159,9 @@ def _bind_frame(
             "AF4005",
             f"'{bound.step.using}' has the input '{strange[0]}', which is no bar column: name its column",
             path,
-            "inputs: {" + ", ".join(f"{n}: {frame}.{n if n in BAR_COLUMNS else 'close'}" for n in names) + "}",
+            "inputs: {"
+            + ", ".join(f"{n}: {frame}.{n if n in BAR_COLUMNS else 'close'}" for n in names)
+            + "}",
         )
         return None
     return str(frame), tuple(names), tuple(path for _ in names)
@@ -173,7 +178,9 @@ def bind_models(
         frame = bound.step.inputs.get("frame")
         path = (*bound.step.path, "inputs")
         if not isinstance(frame, str):
-            diagnostics.error("AF4005", f"'{bound.step.using}' needs the input 'frame'", path, "inputs: {frame: ohlcv}")
+            diagnostics.error(
+                "AF4005", f"'{bound.step.using}' needs the input 'frame'", path, "inputs: {frame: ohlcv}"
+            )
         elif frame not in frames:
             if frame not in declared:
                 unknown_frame(frame, tuple(frames), (*path, "frame"), diagnostics)
@@ -189,7 +196,9 @@ def bind_models(
     return found
 
 
-def describe_model(step: ColumnStep, available: Sequence[str], training: bool, diagnostics: Diagnostics) -> None:
+def describe_model(
+    step: ColumnStep, available: Sequence[str], training: bool, diagnostics: Diagnostics
+) -> None:
     """Fill in which columns the model reads: from its checkpoint, or, to train it, from the frame.
 
     Training takes ``inputs.columns`` or, without it, every column that features add to the frame.
@@ -201,13 +210,18 @@ def describe_model(step: ColumnStep, available: Sequence[str], training: bool, d
         columns = tuple(named) if named else tuple(features)
         if not columns:
             diagnostics.error(
-                "AF4018", "the model has no column to learn from", bound.step.path, "add feature steps to its frame"
+                "AF4018",
+                "the model has no column to learn from",
+                bound.step.path,
+                "add feature steps to its frame",
             )
             return
         window = int(getattr(bound.params, "window_size", 1))
         step.spec = ModelSpec(columns, window)
     else:
-        spec = ask(diagnostics, bound.step.path, f"'{bound.step.using}' can't be described", bound.instance.describe)
+        spec = ask(
+            diagnostics, bound.step.path, f"'{bound.step.using}' can't be described", bound.instance.describe
+        )
         if spec is None:
             return
         step.spec = spec
@@ -250,7 +264,10 @@ def check_columns(frame: str, columns: FrameColumns, diagnostics: Diagnostics) -
                 )
             else:
                 diagnostics.error(
-                    "AF4002", f"no step makes the column '{frame}.{column}'", path, did_you_mean(column, known)
+                    "AF4002",
+                    f"no step makes the column '{frame}.{column}'",
+                    path,
+                    did_you_mean(column, known),
                 )
 
 

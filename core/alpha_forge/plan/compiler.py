@@ -25,7 +25,7 @@ from alpha_forge.plan.columns import (
 )
 from alpha_forge.plan.flows import build_flows
 from alpha_forge.plan.frames import FrameDraft, resolve_frames
-from alpha_forge.plan.graph import EventFlowDAG, FrameSpec, Node, WarmupSpec
+from alpha_forge.plan.graph import EventFlowDAG, FrameSpec, Need, Node, WarmupSpec
 from alpha_forge.plan.lookback import MARGIN, NeedFinder, settled_lookback
 from alpha_forge.plan.sinks import bind_sinks
 from alpha_forge.plan.steps import BoundStep, ask, bind_step
@@ -72,10 +72,14 @@ def compile_document(
         str(step.outputs.get("frame")) for step, b in zip(document.steps, bound, strict=True) if b is None
     }
     if not any(step.kind == "data" for step in document.steps):
-        diagnostics.error("AF4011", "the pipeline has no data step", ("pipeline",), "add a step '- data: …'", key=True)
+        diagnostics.error(
+            "AF4011", "the pipeline has no data step", ("pipeline",), "add a step '- data: …'", key=True
+        )
     frames = resolve_frames(steps, declared, diagnostics)
     # A frame that failed for a reason already told must not make every step that reads it fail again.
-    declared |= {str(b.step.outputs.get("frame")) for b in steps if b.step.kind in ("data", "transform")} - set(frames)
+    declared |= {
+        str(b.step.outputs.get("frame")) for b in steps if b.step.kind in ("data", "transform")
+    } - set(frames)
     columns = _columns(steps, frames, declared, training, diagnostics)
     sinks = () if training else bind_sinks(document, catalogue, columns, frames, diagnostics)
     if diagnostics:
@@ -218,7 +222,9 @@ def _frame_node(
         assert isinstance(bound.instance, Transform)
         for name in draft.sources[1:]:
             right = intervals[name]
-            other[node_id] = _bars(diagnostics, bound, lambda right=right: bound.instance.other_lookback(right))
+            other[node_id] = _bars(
+                diagnostics, bound, lambda right=right: bound.instance.other_lookback(right)
+            )
     return Node(
         id=node_id,
         kind=bound.step.kind,
@@ -271,13 +277,13 @@ def _warmup(
 ) -> tuple[dict[str, WarmupSpec], dict[str, int]]:
     """Warm-up of each data frame, and the rows that every frame needs; refuses a ``lookback_days`` too short."""
     rows: dict[str, int] = {}
-    needs: dict[str, list[Any]] = {n.frame: [] for n in nodes.values() if n.kind == "data"}
+    needs: dict[str, list[Need]] = {n.frame: [] for n in nodes.values() if n.kind == "data"}
     for node in nodes.values():
         if node.kind == "data":
             continue
         found, passed = finder.of_node(node)
-        for need in found:
-            needs[need.frame].append(need)
+        for path in found:
+            needs[path.frame].append(path)
         for frame, count in passed.items():
             rows[frame] = max(rows.get(frame, 1), count)
     days = document.signal.warmup.lookback_days

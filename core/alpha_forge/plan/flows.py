@@ -25,7 +25,10 @@ def build_flows(
             triggers.setdefault((event, node.frame), []).append(node)
     bar_closes = {f.event for f in frames.values()}
     chained_panel = any(
-        n.scope == "panel" for (event, _), members in triggers.items() if event not in bar_closes for n in members
+        n.scope == "panel"
+        for (event, _), members in triggers.items()
+        if event not in bar_closes
+        for n in members
     )
     return tuple(
         FlowDefinition(

@@ -24,7 +24,9 @@ class FrameDraft:
     sources: tuple[str, ...] = ()
 
 
-def resolve_frames(steps: Sequence[BoundStep], declared: set[str], diagnostics: Diagnostics) -> dict[str, FrameDraft]:
+def resolve_frames(
+    steps: Sequence[BoundStep], declared: set[str], diagnostics: Diagnostics
+) -> dict[str, FrameDraft]:
     """Every frame by name, sources before what is made of them.
 
     ``declared`` are the frame names that steps which failed to bind would have made: nothing more is said
@@ -87,11 +89,17 @@ def _data_frame(bound: BoundStep, diagnostics: Diagnostics) -> FrameDraft | None
     symbols = tuple(getattr(bound.params, "universe", ()))
     if not symbols:
         diagnostics.error(
-            "AF4010", f"'{bound.step.using}' has an empty universe", (*path, "universe"), "name one symbol or more"
+            "AF4010",
+            f"'{bound.step.using}' has an empty universe",
+            (*path, "universe"),
+            "name one symbol or more",
         )
         return None
     interval = ask(
-        diagnostics, (*path, "interval"), "the interval doesn't fit", lambda: Interval.parse(bound.params.interval)
+        diagnostics,
+        (*path, "interval"),
+        "the interval doesn't fit",
+        lambda: Interval.parse(bound.params.interval),
     )
     if name is None or interval is None:
         return None
@@ -103,7 +111,9 @@ def _sources(bound: BoundStep) -> tuple[str, ...]:
     return tuple(str(bound.step.inputs.get(key, "")) for key in bound.plugin.frames)
 
 
-def _transform_frame(bound: BoundStep, frames: dict[str, FrameDraft], diagnostics: Diagnostics) -> FrameDraft | None:
+def _transform_frame(
+    bound: BoundStep, frames: dict[str, FrameDraft], diagnostics: Diagnostics
+) -> FrameDraft | None:
     assert issubclass(bound.plugin, Transform)
     name = _output_name(bound, diagnostics)
     _check_keys(bound, diagnostics)
@@ -112,7 +122,9 @@ def _transform_frame(bound: BoundStep, frames: dict[str, FrameDraft], diagnostic
     try:
         interval = bound.instance.output_interval(first.interval)
     except ValueError as error:
-        diagnostics.error("AF4009", str(error), (*bound.step.path, "params"), "choose an interval that divides")
+        diagnostics.error(
+            "AF4009", str(error), (*bound.step.path, "params"), "choose an interval that divides"
+        )
         return None
     if name is None:
         return None
@@ -161,9 +173,14 @@ def _explain_pending(
                 unknown_frame(name, tuple(frames), (*bound.step.path, "inputs", key), diagnostics)
 
 
-def unknown_frame(name: str, known: Sequence[str], path: tuple[str | int, ...], diagnostics: Diagnostics) -> None:
+def unknown_frame(
+    name: str, known: Sequence[str], path: tuple[str | int, ...], diagnostics: Diagnostics
+) -> None:
     diagnostics.error(
-        "AF4001", f"no step makes the frame '{name}'", path, did_you_mean(name, known, f"frames: {', '.join(known)}")
+        "AF4001",
+        f"no step makes the frame '{name}'",
+        path,
+        did_you_mean(name, known, f"frames: {', '.join(known)}"),
     )
 
 

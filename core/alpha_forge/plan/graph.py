@@ -149,4 +149,3 @@ class EventFlowDAG:
     def sink_columns(self) -> frozenset[tuple[str, str]]:
         """(frame, column) of everything that is delivered."""
         return frozenset((s.frame, s.column) for s in self.sinks)
-

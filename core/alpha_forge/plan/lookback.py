@@ -95,7 +95,9 @@ class NeedFinder:
         frames: dict[str, int] = {}
         for column in columns:
             part = self._column(frame, column, rows)
-            _take_larger(data, frames, _Reach({f: (b, (link, *c)) for f, (b, c) in part.data.items()}, part.frames))
+            _take_larger(
+                data, frames, _Reach({f: (b, (link, *c)) for f, (b, c) in part.data.items()}, part.frames)
+            )
         return _Reach(data, frames)
 
 

@@ -21,7 +21,9 @@ def as_text(dag: EventFlowDAG) -> str:
         lines.append(f"  {flow.name}  on {flow.event}  ({when})")
         lines += [f"    {_step_text(dag.nodes[i])}" for i in flow.nodes]
         lines += [
-            f"    {n.using} → {n.frame}" for n in dag.transforms_from(flow.frame) if dag.frames[flow.frame].event == flow.event
+            f"    {n.using} → {n.frame}"
+            for n in dag.transforms_from(flow.frame)
+            if dag.frames[flow.frame].event == flow.event
         ]
     lines += ["", f"warm-up (epsilon {dag.epsilon:g})"]
     for spec in dag.warmup.values():
@@ -93,6 +95,8 @@ def as_json(dag: EventFlowDAG) -> dict[str, Any]:
             }
             for w in dag.warmup.values()
         ],
-        "sinks": [{"name": s.name, "using": s.using, "frame": s.frame, "column": s.column} for s in dag.sinks],
+        "sinks": [
+            {"name": s.name, "using": s.using, "frame": s.frame, "column": s.column} for s in dag.sinks
+        ],
         "emit_interval": dag.emit_interval.name if dag.emit_interval else None,
     }

@@ -54,7 +54,10 @@ def _check_names(sinks: tuple[SinkConfig, ...], diagnostics: Diagnostics) -> Non
     for config in sinks:
         if config.name in seen:
             diagnostics.error(
-                "AF4024", f"two sinks have the name '{config.name}'", (*config.path, "name"), "give each its own name"
+                "AF4024",
+                f"two sinks have the name '{config.name}'",
+                (*config.path, "name"),
+                "give each its own name",
             )
         seen.add(config.name)
 
@@ -73,13 +76,24 @@ def _target(
         every = [f"{f}.{c}" for f, made in columns.items() for c in made.all()]
         if matches:
             named = ", ".join(f"{f}.{c}" for f, c in matches)
-            diagnostics.error("AF4012", f"'{config.column}' stands in several frames", path, f"write one of {named}")
+            diagnostics.error(
+                "AF4012", f"'{config.column}' stands in several frames", path, f"write one of {named}"
+            )
         else:
             diagnostics.error(
-                "AF4012", f"no step makes the column '{config.column}'", path, did_you_mean(config.column, every)
+                "AF4012",
+                f"no step makes the column '{config.column}'",
+                path,
+                did_you_mean(config.column, every),
             )
         return None
-    models = [(f, c) for f, made in columns.items() for s in made.steps if s.bound.step.kind == "model" for c in s.outputs]
+    models = [
+        (f, c)
+        for f, made in columns.items()
+        for s in made.steps
+        if s.bound.step.kind == "model"
+        for c in s.outputs
+    ]
     if len(models) == 1:
         return models[0]
     if sum(step.kind == "model" for step in document.steps) == 1:

@@ -39,7 +39,9 @@ def ask(diagnostics: Diagnostics, path: Path, question: str, call: Callable[[], 
     except Exception as error:  # noqa: BLE001 - a third party's code; whatever it raises is shown at its step
         diagnostics.error(
             "AF4021",
-            f"{question}: {type(error).__name__}: {error}" if not isinstance(error, ValueError) else f"{question}: {error}",
+            f"{question}: {type(error).__name__}: {error}"
+            if not isinstance(error, ValueError)
+            else f"{question}: {error}",
             path,
             "mend the parameters of this step, or the plugin",
         )
@@ -67,7 +69,9 @@ def load_plugin(
     return ask(diagnostics, where, f"'{using}' can't be loaded", load)
 
 
-def bind_step(step: Step, document: Document, catalogue: Catalogue, diagnostics: Diagnostics) -> BoundStep | None:
+def bind_step(
+    step: Step, document: Document, catalogue: Catalogue, diagnostics: Diagnostics
+) -> BoundStep | None:
     """Find the plugin of a step and build its parameters; None (with diagnostics) where that fails."""
     plugin = load_plugin(step.using, STEP_KINDS[step.kind], step.path, document, catalogue, diagnostics)
     if plugin is None:

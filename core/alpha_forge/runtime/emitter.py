@@ -106,8 +106,12 @@ class PredictionEmitter:
         return [Prediction(symbols[row.symbols[i]], ts, float(row.values[i]), metadata) for i in ready]
 
 
-def create_emitter_from_dsl(document: Document, dag: EventFlowDAG, delivery: DeliveryLog | None = None) -> SignalEmitter:
+def create_emitter_from_dsl(
+    document: Document, dag: EventFlowDAG, delivery: DeliveryLog | None = None
+) -> SignalEmitter:
     """The SignalEmitter of a configuration: one worker a sink over one log (in memory by default), not yet started."""
     log_of_all = delivery if delivery is not None else MemoryLog()
     workers = [SinkWorker(spec, log_of_all) for spec in dag.sinks]
-    return SignalEmitter(log_of_all, workers, float(document.signal.delivery.get("drain_seconds", DRAIN_SECONDS)))
+    return SignalEmitter(
+        log_of_all, workers, float(document.signal.delivery.get("drain_seconds", DRAIN_SECONDS))
+    )

@@ -39,7 +39,7 @@ class Engine:
         self._populator.begin(known)
 
     def emit_after(self, cutoff: Mapping[str, int]) -> None:
-        """Only closes after `cutoff` (by data frame, ns) give predictions; what a transform makes follows its source."""
+        """Only closes after `cutoff` (by data frame, ns) give predictions; a transform's frame follows its source."""
         for node in self.dag.nodes.values():
             if node.kind == "data":
                 self._emit_after[node.frame] = cutoff[node.frame]

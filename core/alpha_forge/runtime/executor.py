@@ -31,10 +31,16 @@ class FlowExecutor:
             n.id: make_runner(dag, n) for n in dag.nodes.values() if n.kind in ("features", "model")
         }
         self._longest = {
-            flow.name: longest_windows(w for i in flow.nodes for w in self._runners[i].windows()) for flow in dag.flows
+            flow.name: longest_windows(w for i in flow.nodes for w in self._runners[i].windows())
+            for flow in dag.flows
         }
         read = {(n.frame, c) for n in dag.nodes.values() for c in n.inputs}
-        read |= {(f, c) for n in dag.nodes.values() for f, cs in zip(n.source_frames, n.source_columns, strict=True) for c in cs}
+        read |= {
+            (f, c)
+            for n in dag.nodes.values()
+            for f, cs in zip(n.source_frames, n.source_columns, strict=True)
+            for c in cs
+        }
         self._idle_models = frozenset(
             n.id
             for n in dag.nodes.values()

@@ -86,7 +86,9 @@ class Feed:
             ) from None
         self.check()
         if self.first_row is None:
-            raise SourceError("AF5031", f"{self.node.using} ended before it sent a bar", "check the range that it reads")
+            raise SourceError(
+                "AF5031", f"{self.node.using} ended before it sent a bar", "check the range that it reads"
+            )
         return self.first_row
 
     def check(self) -> None:

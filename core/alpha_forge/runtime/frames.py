@@ -24,8 +24,8 @@ class FrameLog:
     """A ring of columns, ``(rows, symbols)`` float64, one row per close of the time grid, with a presence mask.
 
     Rows are addressed by their number on the grid (`Interval.row`), so that a bar that comes late finds its place.
-    Each write is mirrored one capacity further on, so that the rows up to any kept one lie contiguous in memory: a window
-    is a view, never a copy, as long as nothing is missing in it.
+    Each write is mirrored one capacity further on, so that the rows up to any kept one lie contiguous in memory: a
+    window is a view, never a copy, as long as nothing is missing in it.
 
     Bars of one symbol are appended in order (the sequencer sees to that); symbols are independent.
     """

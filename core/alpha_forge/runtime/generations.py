@@ -1,8 +1,8 @@
 """Recursive features whose value never depends on when the process started.
 
-A fresh state starts every ``settle(epsilon) / 4`` rows of the absolute time grid; the value comes from the youngest state that
-has seen ``settle`` bars of its symbol. Every runner that knows the last 1.25 × settle bars of a symbol therefore reads the same
-state, bit for bit.
+A fresh state starts every ``settle(epsilon) / 4`` rows of the absolute time grid; the value comes from the
+youngest state that has seen ``settle`` bars of its symbol. Every runner that knows the last 1.25 × settle bars of a
+symbol therefore reads the same state, bit for bit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ Int = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
 SLOTS = 6
-"""States alive at once. Five reach back 1.25 × settle rows; the sixth serves symbols with up to a quarter of rows missing."""
+"""States alive at once. Five reach back 1.25 × settle rows; the sixth serves symbols that lack up to a quarter of
+the rows."""
 
 NEVER = np.iinfo(np.int64).max
 

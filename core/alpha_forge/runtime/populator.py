@@ -24,6 +24,7 @@ from alpha_forge.runtime.tracker import ProcessedEventTracker
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
+
 @dataclass(slots=True)
 class FrameState:
     """A frame while it runs. Arrays are (symbols,) row numbers; -1 before the first."""
@@ -133,7 +134,9 @@ class FramePopulator:
     def begin(self, known: Mapping[str, Int]) -> None:
         """Say, for each data frame, from which row (symbols,) on its bars are known. Call once, before any bar."""
         for name, state in self._frames.items():
-            node = next(n for n in self._dag.nodes.values() if n.frame == name and n.kind in ("data", "transform"))
+            node = next(
+                n for n in self._dag.nodes.values() if n.frame == name and n.kind in ("data", "transform")
+            )
             state.known[:] = known[name] if node.kind == "data" else self._known_derived(node, state.spec)
             self.executor.known_from(name, state.known)
 
@@ -141,7 +144,9 @@ class FramePopulator:
         """First rows of a transform's frame that are made of known rows only."""
         transform = self._transforms[node.id]
         first = self._frames[node.source_frames[0]]
-        known = _first_row_at(spec, first.spec.interval.ts(0) + (first.known + node.lookback - 1) * first.spec.interval.ns)
+        known = _first_row_at(
+            spec, first.spec.interval.ts(0) + (first.known + node.lookback - 1) * first.spec.interval.ns
+        )
         for name in node.source_frames[1:]:
             right = self._frames[name]
             back = transform.other_lookback(right.spec.interval)
@@ -226,6 +231,7 @@ class FramePopulator:
         symbols = symbols[target.known[symbols] <= out_row]
         if not len(symbols):
             return
+        values = np.full((len(target.spec.base_columns), len(symbols)), np.nan)
         numbers = source.log.aligned_rows(row, node.lookback, grid=True)
         if len(numbers):
             window = {c: source.log.aligned_window(c, numbers, symbols) for c in node.source_columns[0]}
@@ -265,7 +271,9 @@ class FramePopulator:
         place = {name: i for i, name in enumerate(right.symbols)}
         return np.array([place.get(s, -1) for s in left.symbols], dtype=np.int64)
 
-    def _apply(self, node: Node, ts: int, values: Float, first: tuple[Any, Any], *others: tuple[Any, Any]) -> None:
+    def _apply(
+        self, node: Node, ts: int, values: Float, first: tuple[Any, Any], *others: tuple[Any, Any]
+    ) -> None:
         """Call the transform and copy its row at `ts` into `values`; no such row leaves them NaN."""
         try:
             made_ts, made = self._transforms[node.id].apply(*first, *others)

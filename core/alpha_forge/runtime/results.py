@@ -43,7 +43,9 @@ class ResultHandler:
         self._delivered = delivered
         self.predictions: list[PredictedRow] = []
 
-    def store(self, node: Node, frame: FrameLog, row: int, symbols: Int, outputs: tuple[Float, ...]) -> list[Published]:
+    def store(
+        self, node: Node, frame: FrameLog, row: int, symbols: Int, outputs: tuple[Float, ...]
+    ) -> list[Published]:
         """Store each output column at `row`; returns the events to publish."""
         if len(outputs) != len(node.outputs):
             raise PluginError(

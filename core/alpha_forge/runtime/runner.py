@@ -119,11 +119,15 @@ class RealTimeRunner:
             await feed.source.open(SourceContext(clock, self._cache_dir, {}))
         return clock
 
-    async def _work(self, feeds: list[Feed], clock: Clock, emitter: SignalEmitter, compute: ThreadPoolExecutor) -> None:
+    async def _work(
+        self, feeds: list[Feed], clock: Clock, emitter: SignalEmitter, compute: ThreadPoolExecutor
+    ) -> None:
         for feed in feeds:
             feed.start()
         orchestrator = WarmupOrchestrator(self._dag, self.engine, self._progress, compute)
-        warming = asyncio.create_task(orchestrator.run(feeds, self._document.signal.warmup.first_event_seconds))
+        warming = asyncio.create_task(
+            orchestrator.run(feeds, self._document.signal.warmup.first_event_seconds)
+        )
         stopped = asyncio.create_task(self._until_stopped())
         try:
             await asyncio.wait((warming, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -237,7 +241,9 @@ class RealTimeRunner:
                 continue
             break
         certain = asked_at >= proof
-        wanted = len(names) * feed.spec.interval.row(request.end) - len(names) * feed.spec.interval.row(request.start)
+        wanted = len(names) * feed.spec.interval.row(request.end) - len(names) * feed.spec.interval.row(
+            request.start
+        )
         if not certain and len(bars) < wanted:
             await clock.sleep((proof - asked_at) / NS)
         for problem in feed.sequencer.resolve(request, bars, certain):
@@ -245,11 +251,22 @@ class RealTimeRunner:
         self._note_repair(feed, request, names, len(bars), wanted)
         self._wake.set()
 
-    def _note_repair(self, feed: Feed, request: RepairRequest, names: list[str], found: int, wanted: int) -> None:
+    def _note_repair(
+        self, feed: Feed, request: RepairRequest, names: list[str], found: int, wanted: int
+    ) -> None:
         some = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
-        log.info("%s: %d of %d missing bar(s) of %s up to %s fetched", feed.name, found, wanted, some, iso(request.end))
+        log.info(
+            "%s: %d of %d missing bar(s) of %s up to %s fetched",
+            feed.name,
+            found,
+            wanted,
+            some,
+            iso(request.end),
+        )
 
-    async def _shut_down(self, feeds: list[Feed], emitter: SignalEmitter, compute: ThreadPoolExecutor) -> None:
+    async def _shut_down(
+        self, feeds: list[Feed], emitter: SignalEmitter, compute: ThreadPoolExecutor
+    ) -> None:
         """Stop sources, drain sinks within their deadline, close them. Each step happens whatever the others do."""
         for task in list(self._repairs):
             task.cancel()
@@ -264,4 +281,8 @@ class RealTimeRunner:
             await asyncio.to_thread(emitter.close)
         finally:
             self.summary.delivered = {w.name: w.status.delivered for w in emitter.workers}
-            log.info("Signal generation completed: %d bars, %d predictions", self.summary.bars, self.summary.emitted)
+            log.info(
+                "Signal generation completed: %d bars, %d predictions",
+                self.summary.bars,
+                self.summary.emitted,
+            )

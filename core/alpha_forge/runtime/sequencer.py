@@ -1,8 +1,8 @@
 """BarSequencer: the gate between a data source and the frames.
 
-Pure: events in, batches and repair requests out; no I/O, no clock of its own. Of each symbol every bar goes through once
-and in order. What can't go through yet is held: a bar behind a hole waits until the hole is repaired or certified
-absent, while other symbols go on.
+Pure: events in, batches and repair requests out; no I/O, no clock of its own. Of each symbol every bar goes through
+once and in order. What can't go through yet is held: a bar behind a hole waits until the hole is repaired or
+certified absent, while other symbols go on.
 """
 
 from __future__ import annotations
@@ -150,8 +150,8 @@ class BarSequencer:
         ]
 
     def resolve(self, request: RepairRequest, bars: Iterable[tuple[int, Bar]], certain: bool) -> list[str]:
-        """The answer to a request. With ``certain`` the bars that are not in it are certified absent; otherwise they will
-        be asked for again. Returns the reasons of refused bars."""
+        """The answer to a request. With ``certain`` the bars that are not in it are certified absent; otherwise they
+        will be asked for again. Returns the reasons of refused bars."""
         problems = []
         for symbol, bar in bars:
             before = self.counts.accepted

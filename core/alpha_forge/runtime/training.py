@@ -97,7 +97,9 @@ class Trainer:
         self._model = dag.make(self.node)
         if not hasattr(self._model, "fit"):
             raise ModelError(
-                "AF7020", f"'{self.node.using}' has no fit(): it can't be trained here", "train it where it comes from"
+                "AF7020",
+                f"'{self.node.using}' has no fit(): it can't be trained here",
+                "train it where it comes from",
             )
 
     def _model_node(self) -> Node:
@@ -125,7 +127,9 @@ class Trainer:
         seconds = {"history": fetched - started, "features": computed - fetched, "training": done - computed}
         result, training_range, validation_range = report
         symbols = self._dag.frames[self.node.frame].symbols
-        return TrainingReport(result, self._spec.columns, symbols, training_range, validation_range, bars, seconds)
+        return TrainingReport(
+            result, self._spec.columns, symbols, training_range, validation_range, bars, seconds
+        )
 
     async def _fetch(self) -> dict[str, History]:
         nodes = self._dag.data_nodes()
@@ -172,7 +176,9 @@ class Trainer:
         """Windows and targets of every bar of every symbol at which all columns are known."""
         if self._document.training.target != "forward_return":
             raise ModelError(
-                "AF7022", f"unknown training.target '{self._document.training.target}'", "known: forward_return"
+                "AF7022",
+                f"unknown training.target '{self._document.training.target}'",
+                "known: forward_return",
             )
         engine = Engine(self._dag)
         recorder = _Recorder(engine, self.node.frame, (*self._spec.columns, "close"), [], [])
@@ -194,7 +200,9 @@ class Trainer:
     def _cut(self, recorder: _Recorder) -> Samples:
         interval = self._dag.frames[self.node.frame].interval
         if not recorder.rows:
-            raise ModelError("AF7023", "the history is too short for one complete sample", "a longer training.history_days")
+            raise ModelError(
+                "AF7023", "the history is too short for one complete sample", "a longer training.history_days"
+            )
         columns = np.stack(recorder.values, axis=1)
         ts = np.array([interval.ts(row) for row in recorder.rows], dtype=np.int64)
         horizon, window = self._document.training.horizon, self._spec.window
@@ -203,7 +211,7 @@ class Trainer:
             own = ~np.isnan(columns[-1, :, symbol])
             mine, when = columns[:, own, symbol], ts[own]
             target = forward_return(mine[-1][:, None], horizon)[:, 0]
-            known = np.isfinite(mine[:-1]).all(axis=0)
+            known = np.asarray(np.isfinite(mine[:-1]).all(axis=0))
             # A window is complete if its last `window` rows are.
             whole = np.convolve(known, np.ones(window), "full")[: len(known)] >= window - 0.5
             rows = np.flatnonzero(whole & np.isfinite(target))
@@ -212,7 +220,7 @@ class Trainer:
         if not len(merged_parts[1]):
             raise ModelError(
                 "AF7023",
-                f"no bar has all {window} rows of {len(self._spec.columns)} columns and a target {horizon} bar(s) ahead",
+                f"no bar has {window} rows of all {len(self._spec.columns)} columns and a target {horizon} bar(s) on",
                 "a longer training.history_days",
             )
         order = np.argsort(merged_parts[2], kind="stable")
@@ -226,7 +234,9 @@ class Trainer:
                 samples.ts, training.validation_fraction, training.horizon * interval.ns, samples.target_ts
             )
         except ValueError as error:
-            raise ModelError("AF7023", f"the samples can't be split: {error}", "a longer training.history_days") from error
+            raise ModelError(
+                "AF7023", f"the samples can't be split: {error}", "a longer training.history_days"
+            ) from error
         training_range = (iso(int(samples.ts[early].min())), iso(int(samples.ts[early].max())))
         validation_range = (iso(int(samples.ts[late].min())), iso(int(samples.ts[late].max())))
         epochs = training.epochs

@@ -36,7 +36,7 @@ class History:
 
     @property
     def rows(self) -> int:
-        return self.values.shape[1]
+        return int(self.values.shape[1])
 
     @property
     def present(self) -> Bool:
@@ -206,6 +206,8 @@ class WarmupOrchestrator:
             anchor_row = history.first + history.rows - 1
             owed = _owed_from(history)
             feed.sequencer.begin(owed)
-            found[feed.name] = FrameWarmup(feed.spec.interval.ts(anchor_row), int(history.present.sum()), owed)
+            found[feed.name] = FrameWarmup(
+                feed.spec.interval.ts(anchor_row), int(history.present.sum()), owed
+            )
         self._engine.emit_after({name: f.anchor for name, f in found.items()})
         return WarmupResult(found)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from alpha_forge.contracts.errors import Rejected, RetryLater
@@ -131,12 +132,12 @@ class SinkWorker:
     def _hand_over(self, sink: Sink, batch: Sequence[Prediction]) -> None:
         """Batch or single, sync or async: whichever form the sink has."""
         if type(sink).emit_batch is not Sink.emit_batch:
-            self._call(lambda: sink.emit_batch(batch))
+            self._call(partial(sink.emit_batch, batch))
             return
         reasons: dict[int, str] = {}
         for i, p in enumerate(batch):
             try:
-                self._call(lambda p=p: sink.emit(p.symbol, p.ts, p.value, p.metadata))
+                self._call(partial(sink.emit, p.symbol, p.ts, p.value, p.metadata))
             except Rejected as error:
                 reasons[i] = next(iter(error.reasons.values()), str(error))
         if reasons:
