@@ -128,6 +128,10 @@ class EventFlowDAG:
     def data_nodes(self) -> tuple[Node, ...]:
         return tuple(n for n in self.nodes.values() if n.kind == "data")
 
+    def is_data(self, frame: str) -> bool:
+        """True if a data step makes `frame`, so that each of its bars is complete."""
+        return any(n.frame == frame for n in self.data_nodes())
+
     def transforms_from(self, frame: str) -> tuple[Node, ...]:
         """Transforms that read `frame`, in dependency order."""
         return tuple(n for n in self.nodes.values() if n.kind == "transform" and frame in n.source_frames)

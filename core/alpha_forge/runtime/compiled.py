@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 
 class Lazy:
     """A function that numba compiles when it is first called, cached on disk where that is possible."""
@@ -49,9 +51,9 @@ def step_generations(  # type: ignore[no-untyped-def]
 ):
     """Move the generations of a recursive feature on by one bar of `symbols`; see `generations.Generations`.
 
-    ``generation``, ``seen`` are (slots, symbols); ``last``, ``ready_row`` (symbols,); ``known`` (n,) says whose inputs
-    are known. Sets ``reset`` (slots, n) where a fresh state begins, and ``choice`` (n,) to the slot to read or -1.
-    Returns True if any state begins.
+    ``generation``, ``seen`` are (slots, symbols); ``last``, ``ready_row`` (symbols,); ``known`` says whose inputs are
+    known, (n,), or empty for all. Sets ``reset`` (slots, n), all False on entry, where a fresh state begins, and ``choice`` (n,)
+    to the slot to read or -1. Returns True if any state begins.
     """
     slots = generation.shape[0]
     now = row // every
@@ -69,7 +71,7 @@ def step_generations(  # type: ignore[no-untyped-def]
             generation[slot, s] = g if g * every >= ready_row[s] else -1
         last[s] = now
         choice[j] = -1
-        if not known[j]:
+        if len(known) > 0 and not known[j]:
             continue
         for slot in range(slots):
             seen[slot, s] += 1
@@ -80,3 +82,13 @@ def step_generations(  # type: ignore[no-untyped-def]
                 choice[j] = slot
                 break
     return any_reset
+
+
+@Lazy
+def pick_generations(values, choice):  # type: ignore[no-untyped-def]
+    """(slots * n,) values and the slot chosen for each of n → (n,), NaN where none is."""
+    n = len(choice)
+    out = np.empty(n)
+    for j in range(n):
+        out[j] = values[choice[j] * n + j] if choice[j] >= 0 else np.nan
+    return out

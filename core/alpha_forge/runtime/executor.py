@@ -93,8 +93,7 @@ class FlowExecutor:
                 outputs = runner.run(inputs)
             except Exception as error:
                 raise blame(runner.node, at(ts), error) from error
-            inputs.forget(runner.node.outputs)
-            for published in self._results.store(runner.node, frame, row, symbols, outputs):
+            for published in self._results.store(runner.node, frame, row, symbols, outputs) or ():
                 self._bus.publish(published, chain)
 
     def take_predictions(self) -> list[PredictedRow]:

@@ -35,18 +35,13 @@ class FrameLog:
         self.symbols = tuple(symbols)
         self.index = {name: i for i, name in enumerate(columns)}
         self.capacity = max(MIN_ROWS, rows)
-        size = len(self.symbols)
+        size = self.size = len(self.symbols)
         self._data = np.full((len(columns), 2 * self.capacity, size), np.nan)
         self._present = np.zeros((2 * self.capacity, size), dtype=np.bool_)
         self._run = np.zeros((self.capacity, size), dtype=np.int64)
         self._rows = np.full(self.capacity, -1, dtype=np.int64)
         self._newest = -1
         self._everyone = np.arange(size, dtype=np.int64)
-
-    @property
-    def size(self) -> int:
-        """Number of symbols."""
-        return len(self.symbols)
 
     @property
     def newest(self) -> int:
@@ -79,12 +74,17 @@ class FrameLog:
             self._data[: len(values), at + self.capacity, symbols] = values
             self._present[at, symbols] = True
             self._present[at + self.capacity, symbols] = True
-        before = (row - 1) % self.capacity
-        if self._rows[before] == row - 1:
-            self._run[at, symbols] = self._run[before, symbols] + 1
-        else:
-            self._run[at, symbols] = 1
+        self._count_run(row, at, symbols)
         return True
+
+    def _count_run(self, row: int, at: int, symbols: Int) -> None:
+        before = (row - 1) % self.capacity
+        if self._rows[before] != row - 1:
+            self._run[at, symbols] = 1
+        elif len(symbols) == self.size:
+            np.add(self._run[before], 1, out=self._run[at])
+        else:
+            self._run[at, symbols] = self._run[before, symbols] + 1
 
     def _make_room(self, row: int) -> None:
         first = max(self._newest + 1, row - self.capacity + 1) if self._newest >= 0 else row
@@ -97,16 +97,16 @@ class FrameLog:
                 self._present[place] = False
         self._newest = row
 
-    def store(self, column: str, row: int, symbols: Int, values: Float) -> None:
-        """Write ``(n,)`` values of a column for `symbols` at `row`."""
+    def store(self, column: int, row: int, symbols: Int, values: Float) -> None:
+        """Write ``(n,)`` values of the column number `column` for `symbols` at `row`."""
         at = row % self.capacity
-        data = self._data[self.index[column]]
+        data = self._data
         if len(symbols) == self.size:
-            data[at] = values
-            data[at + self.capacity] = values
+            data[column, at] = values
+            data[column, at + self.capacity] = values
         else:
-            data[at, symbols] = values
-            data[at + self.capacity, symbols] = values
+            data[column, at, symbols] = values
+            data[column, at + self.capacity, symbols] = values
 
     def present(self, row: int) -> Bool:
         """(symbols,) presence mask of a kept row."""
@@ -123,11 +123,14 @@ class FrameLog:
         run = self._run[row % self.capacity]
         return int(run.min() if len(symbols) == self.size else run[symbols].min())
 
-    def own_window(self, column: str, row: int, symbols: Int, rows: int) -> Float:
-        """(rows, n): the last `rows` bars of each symbol up to `row`, its absent ones skipped, NaN before its first."""
+    def own_window(self, column: str, row: int, symbols: Int, rows: int, unbroken: int) -> Float:
+        """(rows, n): the last `rows` bars of each symbol up to `row`, its absent ones skipped, NaN before its first.
+
+        ``unbroken`` is what `unbroken` says of the same row and symbols: asked once for all columns.
+        """
         data = self._data[self.index[column]]
-        kept = row - rows >= self._newest - self.capacity  # a very late row may have lost its oldest bars
-        if kept and self.unbroken(row, symbols) >= rows:
+        # A very late row may have lost its oldest bars.
+        if unbroken >= rows and row - rows >= self._newest - self.capacity:
             end = (row - rows + 1) % self.capacity + rows
             view = data[end - rows : end]
             return view if len(symbols) == self.size else np.take(view, symbols, axis=1)

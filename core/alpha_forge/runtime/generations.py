@@ -26,6 +26,8 @@ the rows."""
 
 NEVER = np.iinfo(np.int64).max
 
+ALL_KNOWN: Bool = np.empty(0, dtype=np.bool_)
+
 
 class Generations:
     """The states of one recursive feature for all symbols of a frame, `SLOTS` generations of each.
@@ -33,13 +35,22 @@ class Generations:
     Slot k of symbol s is row ``k * symbols + s`` of the state's arrays, so that one call of ``advance`` moves all.
     """
 
-    def __init__(self, feature: RecursiveFeature, settle: int, symbols: int, upstream: int) -> None:
+    def __init__(
+        self,
+        feature: RecursiveFeature,
+        settle: int,
+        symbols: int,
+        upstream: int,
+        *,
+        always_known: bool = False,
+    ) -> None:
         self._feature = feature
         self._settle = settle
         self._every = generation_bars(settle)
         self._size = symbols
         self._upstream = upstream
         self._panel = feature.scope == "panel"
+        self._always_known = always_known
         self._state = feature.start(SLOTS * symbols)
         self._fresh = feature.start(SLOTS * symbols)
         self._generation = np.full((SLOTS, symbols), -1, dtype=np.int64)
@@ -48,6 +59,7 @@ class Generations:
         self._ready_row = np.full(symbols, NEVER, dtype=np.int64)
         self._own_bars = np.zeros(symbols, dtype=np.int64)
         self._offsets = np.arange(SLOTS, dtype=np.int64)[:, None] * symbols
+        self._scratch: dict[int, tuple[Bool, Int]] = {}
 
     def known_from(self, rows: Int) -> None:
         """Say from which row on everything about each symbol is known. Call once, before the first bar.
@@ -60,14 +72,10 @@ class Generations:
 
     def step(self, row: int, symbols: Int, inputs: tuple[Float, ...]) -> tuple[Float, ...]:
         """Advance by the bars of `symbols` at `row`; ``inputs`` are (n,) each. Returns (n,) for each output."""
-        n = len(symbols)
         if self._upstream > 1:
             self._count_own(row, symbols)
-        known = np.ones(n, dtype=np.bool_)
-        for column in inputs:
-            known &= ~np.isnan(column)
-        reset = np.zeros((SLOTS, n), dtype=np.bool_)
-        choice = np.empty(n, dtype=np.int64)
+        known = ALL_KNOWN if self._always_known else ~np.isnan(np.stack(inputs)).any(axis=0)
+        reset, choice = self._work(len(symbols))
         begins = compiled.step_generations(
             row,
             self._every,
@@ -86,15 +94,18 @@ class Generations:
             rows = slots * self._size + symbols[places]
             for name, array in self._state.items():
                 array[rows] = self._fresh[name][rows]
+            reset[:] = False
         outputs = self._advance_panel(inputs) if self._panel else self._advance(symbols, inputs)
-        rows = np.maximum(choice, 0) * n + np.arange(n)
-        nobody = choice < 0
-        picked = []
-        for output in outputs:
-            values = output[rows]
-            values[nobody] = np.nan
-            picked.append(values)
-        return tuple(picked)
+        return tuple([compiled.pick_generations(output, choice) for output in outputs])
+
+    def _work(self, n: int) -> tuple[Bool, Int]:
+        """Arrays to work on, kept for the numbers of symbols that come again and again."""
+        found = self._scratch.get(n)
+        if found is None:
+            found = np.zeros((SLOTS, n), dtype=np.bool_), np.empty(n, dtype=np.int64)
+            if len(self._scratch) < 64:
+                self._scratch[n] = found
+        return found
 
     def _count_own(self, row: int, symbols: Int) -> None:
         self._own_bars[symbols] += 1
@@ -103,8 +114,13 @@ class Generations:
 
     def _advance(self, symbols: Int, inputs: tuple[Float, ...]) -> tuple[Float, ...]:
         """One call for all slots of all `symbols`; each output is (slots * n,)."""
-        columns = [np.tile(column, SLOTS)[None, :] for column in inputs]
-        if len(symbols) == self._size:
+        n = len(symbols)
+        columns = []
+        for column in inputs:
+            tiled = np.empty((1, SLOTS * n))
+            tiled.reshape(SLOTS, n)[:] = column
+            columns.append(tiled)
+        if n == self._size:
             return _as_tuple(self._feature.advance(self._state, *columns))
         rows = (self._offsets + symbols[None, :]).ravel()
         part = {name: array[rows] for name, array in self._state.items()}

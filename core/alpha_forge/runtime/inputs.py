@@ -33,6 +33,7 @@ class InputResolver:
         self.row = row
         self.symbols = symbols
         self._longest = longest
+        self._unbroken = frame.unbroken(row, symbols)
         self._windows: dict[str, Float] = {}
         self._numbers: dict[int, Int] = {}
 
@@ -41,7 +42,7 @@ class InputResolver:
         window = self._windows.get(column)
         if window is None:
             longest = max(rows, self._longest.get(column, rows))
-            window = self.frame.own_window(column, self.row, self.symbols, longest)
+            window = self.frame.own_window(column, self.row, self.symbols, longest, self._unbroken)
             self._windows[column] = window
         return window[len(window) - rows :]
 
@@ -55,8 +56,3 @@ class InputResolver:
     def now(self, column: str, *, everyone: bool = False) -> Float:
         """(n,) values at the row itself; with ``everyone`` of all symbols."""
         return self.frame.values(column, self.row, self.frame.everyone if everyone else self.symbols)
-
-    def forget(self, columns: Iterable[str]) -> None:
-        """Drop windows of columns that have just been written."""
-        for column in columns:
-            self._windows.pop(column, None)

@@ -36,41 +36,56 @@ class Published:
     symbols: Int
 
 
+@dataclass(frozen=True, slots=True)
+class _Targets:
+    """Where a node's outputs go: (number of the column, its name, whether it is delivered) for each."""
+
+    columns: tuple[tuple[int, str, bool], ...]
+
+
 class ResultHandler:
     """Writes outputs into the frame and notes what follows from them."""
 
     def __init__(self, delivered: frozenset[tuple[str, str]]) -> None:
         self._delivered = delivered
-        self.predictions: list[PredictedRow] = []
+        self._targets: dict[str, _Targets] = {}
+        self._predictions: list[PredictedRow] = []
 
     def store(
         self, node: Node, frame: FrameLog, row: int, symbols: Int, outputs: tuple[Float, ...]
-    ) -> list[Published]:
-        """Store each output column at `row`; returns the events to publish."""
-        if len(outputs) != len(node.outputs):
+    ) -> list[Published] | None:
+        """Store each output column at `row`; returns the events to publish, if there are any."""
+        targets = self._targets.get(node.id)
+        if targets is None:
+            targets = self._targets[node.id] = _Targets(
+                tuple((frame.index[c], c, (node.frame, c) in self._delivered) for c in node.outputs)
+            )
+        if len(outputs) != len(targets.columns):
             raise PluginError(
                 "AF8003",
                 f"the step {node.id} returned {len(outputs)} column(s), it declares {len(node.outputs)}",
                 "compute and advance return one array, or a tuple in the order of 'outputs'",
             )
-        ts = frame.interval.ts(row)
-        for column, values in zip(node.outputs, outputs, strict=True):
+        for (number, column, delivered), values in zip(targets.columns, outputs, strict=True):
             if values.shape != symbols.shape:
                 raise PluginError(
                     "AF8003",
                     f"the step {node.id} returned {values.shape} values for {len(symbols)} symbols",
                     "outputs have the shape of the inputs: (bars, symbols)",
                 )
-            frame.store(column, row, symbols, values)
-            if (node.frame, column) in self._delivered:
+            frame.store(number, row, symbols, values)
+            if delivered:
                 # A copy: the output may be a view of an array that the plugin uses again.
-                self.predictions.append(PredictedRow(node.frame, column, ts, symbols, values.copy()))
-        if not node.emits:
-            return []
-        finite = symbols[np.isfinite(outputs[0])]
+                ts = frame.interval.ts(row)
+                self._predictions.append(PredictedRow(node.frame, column, ts, symbols, values.copy()))
+        return self._events(node, frame, row, symbols, outputs[0]) if node.emits else None
+
+    def _events(self, node: Node, frame: FrameLog, row: int, symbols: Int, values: Float) -> list[Published]:
+        finite = symbols[np.isfinite(values)]
+        ts = frame.interval.ts(row)
         return [Published(event, ts, node.frame, finite) for event in node.emits] if len(finite) else []
 
     def take(self) -> list[PredictedRow]:
         """Predictions since the last call, in the order they were made."""
-        found, self.predictions = self.predictions, []
+        found, self._predictions = self._predictions, []
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -61,16 +61,20 @@ class FeatureRunner:
         self.node = node
         self._compute = feature.compute
         self._panel = node.scope == "panel"
+        self._rows = node.lookback
+        self._single = node.inputs[0] if len(node.inputs) == 1 else None
 
     def windows(self) -> tuple[tuple[str, int], ...]:
         return () if self._panel else tuple((c, self.node.lookback) for c in self.node.inputs)
 
     def run(self, inputs: InputResolver) -> tuple[Float, ...]:
-        rows = self.node.lookback
+        rows = self._rows
         if self._panel:
-            found = self._compute(*(inputs.panel(c, rows) for c in self.node.inputs))
+            found = self._compute(*[inputs.panel(c, rows) for c in self.node.inputs])
+        elif self._single is not None:
+            found = self._compute(inputs.own(self._single, rows))
         else:
-            found = self._compute(*(inputs.own(c, rows) for c in self.node.inputs))
+            found = self._compute(*[inputs.own(c, rows) for c in self.node.inputs])
         if not isinstance(found, tuple):
             found = (found,)
         if self._panel and len(inputs.symbols) != inputs.frame.size:
@@ -81,10 +85,14 @@ class FeatureRunner:
 class RecursiveRunner:
     """A `RecursiveFeature`, read from grid-anchored generations."""
 
-    def __init__(self, node: Node, feature: RecursiveFeature, symbols: int) -> None:
+    def __init__(self, node: Node, feature: RecursiveFeature, symbols: int, base: Sequence[str]) -> None:
         self.node = node
         self._panel = node.scope == "panel"
-        self.generations = Generations(feature, node.settle, symbols, node.upstream)
+        # A bar at hand has all its base columns; only what other steps made may be unknown.
+        always_known = not self._panel and all(c in base for c in node.inputs)
+        self.generations = Generations(
+            feature, node.settle, symbols, node.upstream, always_known=always_known
+        )
 
     def windows(self) -> tuple[tuple[str, int], ...]:
         return ()
@@ -132,8 +140,10 @@ def make_runner(dag: EventFlowDAG, node: Node) -> StepRunner:
     if isinstance(instance, Model):
         return ModelRunner(node, instance)
     if isinstance(instance, RecursiveFeature):
-        size = len(dag.frames[node.frame].symbols)
-        return guarded(node, "when its state was made", lambda: RecursiveRunner(node, instance, size))
+        spec = dag.frames[node.frame]
+        base = spec.base_columns if dag.is_data(node.frame) else ()
+        size = len(spec.symbols)
+        return guarded(node, "when its state was made", lambda: RecursiveRunner(node, instance, size, base))
     assert isinstance(instance, Feature)
     return FeatureRunner(node, instance)
 
