@@ -51,8 +51,11 @@ class Fields:
         if value is None and required:
             self.ok = False
             help = f"add {form or f'{key}: …'}"
-            source, inner = self.diagnostics.source.origin(self.path)
-            place = source.place((*inner, key) if key in self.data else inner, key=True)
+            # What is absent has no place of its own: that of the mapping's key is the nearest.
+            source, inner = self.diagnostics.source.origin(
+                (*self.path, key) if key in self.data else self.path
+            )
+            place = source.place(inner, key=True)
             where = f" in '{self.path[-1]}'" if self.path and isinstance(self.path[-1], str) else ""
             self.diagnostics.error_at(
                 "AF2002", f"'{key}' is missing{where}", place, (*self.path, key), help, source

@@ -50,6 +50,8 @@ def note_syntax_error(error: Any, text: str, diagnostics: Diagnostics, shift: in
     opening = error.context_mark or mark
     lines = text.splitlines() or [""]
     number, column = (mark.line, mark.column) if mark is not None else (0, 0)
+    if number >= len(lines):
+        number, column = len(lines) - 1, len(lines[-1])  # the end of the text, which it came too soon to
 
     def note(code: str, message: str, at: tuple[int, int], help: str) -> None:
         line, col = at
