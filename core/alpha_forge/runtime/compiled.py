@@ -52,8 +52,8 @@ def step_generations(  # type: ignore[no-untyped-def]
     """Move the generations of a recursive feature on by one bar of `symbols`; see `generations.Generations`.
 
     ``generation``, ``seen`` are (slots, symbols); ``last``, ``ready_row`` (symbols,); ``known`` says whose inputs are
-    known, (n,), or empty for all. Sets ``reset`` (slots, n), all False on entry, where a fresh state begins, and ``choice`` (n,)
-    to the slot to read or -1. Returns True if any state begins.
+    known, (n,), or empty for all. Sets ``reset`` (slots, n), all False on entry, where a fresh state begins, and
+    ``choice`` (n,) to the slot to read or -1. Returns True if any state begins.
     """
     slots = generation.shape[0]
     now = row // every
