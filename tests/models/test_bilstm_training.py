@@ -115,7 +115,7 @@ def test_progress_is_told_after_each_epoch_in_units_of_the_naive_loss(tmp_path: 
     assert [(epoch, epochs) for epoch, epochs, _, _ in told] == [(1, 3), (2, 3), (3, 3)]
     best = told[result.best_epoch - 1][3]
     assert best == min(loss for *_, loss in told)
-    assert best == pytest.approx(result.validation_mse / planted(300, seed=1)[1].var(), rel=1e-4)
+    assert best == pytest.approx(result.ratio, rel=1e-4)
     assert all(0.2 < loss < 2.0 for *_, train, validation in told for loss in (train, validation))
 
 
@@ -133,6 +133,7 @@ def test_training_stops_when_validation_gets_no_better_and_keeps_the_best(tmp_pa
     )
     assert result.epochs == len(told) < 200
     assert result.best_epoch == result.epochs - 3 == int(np.argmin(told)) + 1
+    assert result.ratio == pytest.approx(min(told), rel=1e-4)
 
 
 def test_an_interrupted_training_leaves_the_old_checkpoint(checkpoint: Path) -> None:
@@ -154,6 +155,7 @@ def test_an_interrupted_training_leaves_the_old_checkpoint(checkpoint: Path) -> 
         {"layers": 2, "dropout": 0.2},
         {"bidirectional": False},
         {"loss": "huber"},
+        {"target_clip": 0.5},
         {"samples_per_epoch": 50},
         {"dropout": 0.0, "batch_size": 7},
     ],

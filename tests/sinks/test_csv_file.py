@@ -130,6 +130,8 @@ def test_killed_in_the_middle_of_a_batch_every_record_is_there_once_after_redeli
 def test_a_row_whose_line_break_an_editor_took_is_kept(path: Path) -> None:
     store(path, records(2))
     path.write_bytes(path.read_bytes()[:-1])
+    store(path, records(1, first=2))
+    assert read_back(path) == records(3)
     store(path, records(3))
     assert read_back(path) == records(3)
 

@@ -47,18 +47,24 @@ class Scaler(_Section):
     clip: Annotated[float, Field(gt=0)]
 
     def apply(self, windows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(n, window, features) float32 → a new array of the same shape, each element on its own.
+        """(n, window, features) float32 → a new contiguous array of the same shape, each element on its own.
 
         Elementwise float32 operations only: each has one correctly rounded answer, so that a value never
         depends on its neighbours or on the shape. What isn't finite stays not finite, or is cut off.
         """
         import numpy as np
 
+        # One long row a window: NumPy's loops over a handful of columns cost more than the arithmetic.
+        flat = windows.reshape(len(windows), -1)
+        mean = np.tile(np.asarray(self.mean, np.float32), windows.shape[1])
+        scale = np.tile(np.asarray(self.scale, np.float32), windows.shape[1])
+        bound = np.float32(self.clip)
         with np.errstate(over="ignore", invalid="ignore"):
-            scaled = windows - np.asarray(self.mean, np.float32)
-            scaled /= np.asarray(self.scale, np.float32)
-            bound = np.float32(self.clip)
-            return np.clip(scaled, -bound, bound, out=scaled)
+            scaled = np.subtract(flat, mean, order="C")
+            scaled /= scale
+            np.maximum(scaled, -bound, out=scaled)
+            np.minimum(scaled, bound, out=scaled)
+        return scaled.reshape(windows.shape)
 
 
 class Target(_Section):

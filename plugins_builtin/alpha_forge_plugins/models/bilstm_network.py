@@ -68,13 +68,11 @@ class Predictor:
 
         Row i depends on row i alone, to the last bit, as long as n is the same from call to call.
         """
-        known = np.isfinite(windows).all(axis=(1, 2))
-        scaled = self.scaler.apply(windows)
-        scaled[~known] = 0.0
+        known = np.isfinite(windows).reshape(len(windows), -1).all(axis=1)
         with torch.inference_mode():
-            output = self.network(torch.from_numpy(scaled)).numpy()
+            output = self.network(torch.from_numpy(self.scaler.apply(windows))).numpy()
         values: npt.NDArray[np.float64] = output.astype(np.float64) * self.target.scale + self.target.mean
-        values[~known] = np.nan
+        values[~known] = np.nan  # an infinity was cut off, and left a finite answer
         return values
 
     def in_batches(self, windows: npt.NDArray[np.float32], batch: int) -> npt.NDArray[np.float64]:

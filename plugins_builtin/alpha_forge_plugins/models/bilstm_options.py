@@ -15,9 +15,8 @@ class Progress(Protocol):
     """Told after each epoch, on the training thread."""
 
     def __call__(self, epoch: int, epochs: int, train_loss: float, validation_loss: float) -> None:
-        """``epoch`` of at most ``epochs`` is done. Both losses are mean squared errors divided by the
-        variance of the training targets: about 1.0 is what predicting the mean
-        gives, whatever the target's units."""
+        """``epoch`` of at most ``epochs`` is done. Each loss is a mean squared error divided by that of predicting
+        the training part's mean: below 1.0, something was learned, whatever the target's units."""
 
 
 class FitOptions(Params):
@@ -38,6 +37,12 @@ class FitOptions(Params):
     gradient_clip: float = Field(1.0, gt=0.0, description="largest norm of a step's gradient")
     feature_clip: float = Field(
         10.0, gt=0.0, description="standardised inputs are cut off at this many standard deviations"
+    )
+    target_clip: float = Field(
+        3.0,
+        gt=0.0,
+        description="training targets are cut off at this many standard deviations from their mean; returns have "
+        "heavy tails, and a few bars would outweigh all others. Validation sees them as they are",
     )
     samples_per_epoch: int | None = Field(
         None, ge=1, description="draw this many windows for each epoch; default: all"

@@ -175,6 +175,8 @@ class _Run:
         self.random = np.random.default_rng(options.seed)
         self.targets = _standardised(dataset.targets, target)
         self.validation_targets = _standardised(dataset.validation_targets, target)
+        # Validation targets that all equal the training mean leave nothing to compare with.
+        self.naive_squared = float(self.validation_targets.double().square().sum()) or 1.0
         self.optimiser = torch.optim.AdamW(
             network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
         )
@@ -203,7 +205,7 @@ class _Run:
         return epoch, best
 
     def _epoch(self) -> float:
-        """One pass over the samples in random order; the mean squared error on the way, standardised."""
+        """One pass over the samples in random order; the mean squared error on the way, over the naive one."""
         self.network.train()
         order = self.random.permutation(len(self.targets))[: self.options.samples_per_epoch]
         squared = 0.0
@@ -214,14 +216,16 @@ class _Run:
             wanted = self.targets[torch.from_numpy(chosen)]
             self.optimiser.zero_grad(set_to_none=True)
             output = self.network(inputs)
-            loss = self.loss(output, wanted)
+            loss = self.loss(output, wanted.clamp(-self.options.target_clip, self.options.target_clip))
             loss.backward()
             nn.utils.clip_grad_norm_(self.network.parameters(), self.options.gradient_clip)
             self.optimiser.step()
             squared += float((output.detach() - wanted).square().sum())
+        # In standardised units the training targets' variance, the naive error, is 1.
         return squared / len(order)
 
     def _validate(self) -> float:
+        """The validation part's mean squared error, over that of predicting the training part's mean."""
         self.network.eval()
         squared = 0.0
         with torch.inference_mode():
@@ -230,7 +234,7 @@ class _Run:
                 inputs = torch.from_numpy(self.scaler.apply(self.dataset.validation_windows[part]))
                 error = self.network(inputs) - self.validation_targets[part]
                 squared += float(error.double().square().sum())
-        return squared / len(self.validation_targets)
+        return squared / self.naive_squared
 
 
 def _standardised(values: Values, target: Target) -> torch.Tensor:
