@@ -16,6 +16,7 @@ from alpha_forge.plan.graph import EventFlowDAG
 from alpha_forge.runtime.engine import Engine
 from alpha_forge.runtime.feed import Feed
 from alpha_forge.runtime.progress import Progress
+from alpha_forge.runtime.sequencer import refusal
 
 log = logging.getLogger("alpha_forge.warmup")
 
@@ -103,7 +104,7 @@ class WarmupDataService:
             at = feed.spec.interval.row(bar.ts) - history.first
             if at >= history.rows:
                 rest.append((place, bar))
-            elif at >= 0:
+            elif at >= 0 and refusal(bar, feed.spec.interval) is None:
                 history.values[:, at, place] = bar[1:]
         feed.inbox = rest
 
