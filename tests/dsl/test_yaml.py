@@ -197,6 +197,7 @@ def test_of_a_very_long_line_only_the_surroundings_are_shown() -> None:
         ('password: "${env:X}"', 'password: "${env:X}"'),
         ("password: ${env:X}", "password: ${env:X}"),
         ("dedup_key: [ts, symbol]", "dedup_key: [ts, symbol]"),
+        ("tokens: [a, b]", "tokens: ******"),
         ("window: 20", "window: 20"),
     ],
 )

@@ -80,7 +80,7 @@ SHORTEST_SECRET = 3
 _SECRET = re.compile(
     r"""(?ix) \b (?: [\w.-]* (?: pass?wo?r?d | passphrase | secret | token | credential
     | (?:api|access|private|secret|auth|signing)_?key ) [\w-]* | key ) ["']? \s* [:=] \s*
-    (?P<value> "[^"]*"? | '[^']*'? | [^\s,{}\[\]$'"] [^,}\]]* )"""
+    (?P<value> "[^"]*"? | '[^']*'? | \[[^\]]*\]? | [^\s,{}\[\]$'"] [^,}\]]* )"""
 )
 """A literal secret in a line of a configuration; references such as ``${env:X}`` are none."""
 

@@ -36,7 +36,7 @@ class Fault:
 
 
 def schema_faults(errors: Iterable[Any], hidden: Mapping[Path, str]) -> list[Fault]:
-    """Faults from jsonschema's errors.
+    """Faults from jsonschema's errors, one for each value: the first rule that it breaks.
 
     `hidden` maps the paths of values that must not be shown to what stands for them. Values of secret fields
     (``writeOnly``) are never shown either.
@@ -44,7 +44,7 @@ def schema_faults(errors: Iterable[Any], hidden: Mapping[Path, str]) -> list[Fau
     faults: list[Fault] = []
     for error in errors:
         for fault in _faults(error, tuple(error.absolute_path), hidden):
-            if fault not in faults:
+            if not any((fault.path, fault.key) == (other.path, other.key) for other in faults):
                 faults.append(fault)
     return faults
 

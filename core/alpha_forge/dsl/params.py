@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -125,8 +125,9 @@ class _Build:
             # A slip of the pen in the name of a secret leaves its value one.
             meant = key if key in properties else nearest(key, list(properties))
             if meant is not None and is_secret(properties[meant]):
-                self.secrets.add(str(value))
-                self.diagnostics.source.secrets.add(str(value))
+                found = set(_texts(value))
+                self.secrets |= found
+                self.diagnostics.source.secrets |= found
         errors = list(validator.iter_errors(values))
         wrong = {tuple(error.absolute_path) for error in errors} & set(self.plain)
         if wrong:
@@ -188,6 +189,15 @@ def _schema(model: type[Params]) -> tuple[dict[str, Any], Any]:
     except PydanticUserError:
         return {}, None
     return schema, Draft202012Validator(schema)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every single value in `value`, as text."""
+    if isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
+    elif value is not None:
+        yield str(value)
 
 
 def _related(one: Path, other: Path) -> bool:
