@@ -198,6 +198,14 @@ class DataSource(Plugin):
         """Connect. Raises SourceError if the source can't be reached or doesn't know a symbol."""
         raise TypeError(f"{type(self).__name__} must define open()")
 
+    async def passed(self, instant: int, now: int) -> int:
+        """The latest instant ≤ `instant` (ns) that the source is known to have passed; ``now`` is the runner's clock.
+
+        That a bar does not exist is believed only of a source that has passed its close by ``history_lag``. A source
+        that can tell its own time overrides this: the clock of this machine may be ahead of it.
+        """
+        return min(instant, now)
+
     def stream(self) -> AsyncIterator[MarketEvent]:
         """Events as they happen, from the moment of the first ``anext``. Reconnects by itself; never ends by itself.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alpha_forge.contracts.clock import Clock, SystemClock
-from alpha_forge.contracts.errors import AlphaForgeError, SinkEmitError
+from alpha_forge.contracts.errors import AlphaForgeError, SinkEmitError, SourceError
 from alpha_forge.contracts.interval import NS, iso, to_datetime
 from alpha_forge.contracts.plugin import DataSource, SourceContext
 from alpha_forge.contracts.types import BAR_CLOSE, Bar, BarBatch
@@ -69,6 +69,7 @@ class RealTimeRunner:
         self._sources = sources
         self._memory = MemoryObserver()
         self._repairs: set[asyncio.Task[None]] = set()
+        self._broken: BaseException | None = None
         self._stopping = False
         self._wake: asyncio.Event | None = None
         self.engine = Engine(dag)
@@ -161,6 +162,12 @@ class RealTimeRunner:
         buffer_ns = int(self._dag.buffer_seconds * NS)
         while not self._stopping:
             self._wake.clear()
+            if self._broken is not None:
+                raise SourceError(
+                    "AF5032",
+                    f"a repair failed: {type(self._broken).__name__}: {self._broken}",
+                    "ALPHA_FORGE_DEBUG=1 shows the traceback",
+                ) from self._broken
             for feed in feeds:
                 feed.check()
                 feed.sort_in()
@@ -217,8 +224,16 @@ class RealTimeRunner:
                 asked = True
                 task = asyncio.create_task(self._fetch(feed, request, clock))
                 self._repairs.add(task)
-                task.add_done_callback(self._repairs.discard)
+                task.add_done_callback(self._repaired)
         return asked
+
+    def _repaired(self, task: asyncio.Task[None]) -> None:
+        """A repair is over. What a source raised without a code would leave its symbols waiting for ever."""
+        assert self._wake is not None
+        self._repairs.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken = self._broken or error
+            self._wake.set()
 
     async def _fetch(self, feed: Feed, request: RepairRequest, clock: Clock) -> None:
         """Answer a repair request from history. The source's silence is proof only once its lag has passed."""
@@ -227,9 +242,10 @@ class RealTimeRunner:
         proof = request.end + int(type(feed.source).history_lag * NS)
         backoff = Backoff(1.0)
         while True:
-            asked_at = clock.now() if not feed.ended else max(clock.now(), proof)
             bars: list[tuple[int, Bar]] = []
             try:
+                # Asked first: only what the source had passed before it answered is proved by its silence.
+                passed = proof if feed.ended else await feed.source.passed(proof, clock.now())
                 async for block in feed.source.history(names, request.start, request.end):
                     place = feed.spec.symbols.index(block.symbol)
                     columns = (block.ts, block.open, block.high, block.low, block.close, block.volume)
@@ -240,15 +256,16 @@ class RealTimeRunner:
                 await clock.sleep(backoff.failed())
                 continue
             break
-        certain = asked_at >= proof
+        certain = passed >= proof
         wanted = len(names) * feed.spec.interval.row(request.end) - len(names) * feed.spec.interval.row(
             request.start
         )
         if not certain and len(bars) < wanted:
-            await clock.sleep((proof - asked_at) / NS)
+            await clock.sleep((proof - passed) / NS)
         for problem in feed.sequencer.resolve(request, bars, certain):
             log.warning("%s: bar of a repair refused: %s", feed.name, problem)
-        self._note_repair(feed, request, names, len(bars), wanted)
+        if certain or bars:
+            self._note_repair(feed, request, names, len(bars), wanted)
         self._wake.set()
 
     def _note_repair(

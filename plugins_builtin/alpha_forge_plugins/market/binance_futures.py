@@ -237,6 +237,12 @@ class BinanceFutures(DataSource):
                 self._server_clock.synchronize(told[0])
                 self._held = False
 
+    async def passed(self, instant: int, now: int) -> int:
+        """By the exchange's own time, whatever the clock here says. Raises SourceError as `history` does."""
+        self._opened()
+        assert self._rest is not None
+        return await self._rest.final_until(instant)
+
     def history(self, symbols: Sequence[str], start: int, end: int) -> AsyncIterator[BarBlock]:
         """Closed bars with ``start < ts <= end``; any number of calls may run beside each other and `stream`.
 
