@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _LISTED = ("name", "kind", "pack", "distribution", "version", "status", "cause", "summary")
 _SINK_PROMISES = ("delivery", "idempotent_by", "on_conflict", "ordered", "max_batch", "timeout", "non_finite")
 _EPSILON = 1e-9
+_BAR = "1m"
 _STEP_OF_KIND = {"data": "data", "transforms": "transform", "features": "features", "models": "model"}
 
 
@@ -160,7 +161,8 @@ def _type(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
 
 
 def _guarantees(kind: str, plugin: Any, example: Mapping[str, Any]) -> dict[str, Any]:
-    """What the class declares; look-backs are those of the example's parameters."""
+    """What the class declares; look-backs are those of the example, a transform's over `_BAR` bars."""
+    from alpha_forge.contracts.interval import Interval
     from alpha_forge.contracts.plugin import RecursiveFeature
 
     def of_example(ask: Callable[[Any], Any]) -> Any:
@@ -175,7 +177,16 @@ def _guarantees(kind: str, plugin: Any, example: Mapping[str, Any]) -> dict[str,
         case "models":
             return {"batch": plugin.batch, "trains": hasattr(plugin, "fit")}
         case "transforms":
-            return {"frames": list(plugin.frames), "lookback": of_example(lambda p: p.lookback())}
+            # A transform's look-back is known once it has been told the interval that it reads.
+            bar = Interval.parse(_BAR)
+            made = of_example(lambda p: (str(p.output_interval(bar)), p.lookback()))
+            interval, lookback = made if isinstance(made, tuple) else (made, made)
+            return {
+                "frames": list(plugin.frames),
+                "input_interval": _BAR,
+                "output_interval": interval,
+                "lookback": lookback,
+            }
         case "features":
             shared = {
                 "scope": plugin.scope,
