@@ -91,6 +91,10 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path) 
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+def test_the_cut_through_the_targets_tails_reaches_the_training(tmp_path: Path) -> None:
+    assert fit(tmp_path, target_clip=0.5).train_mse != fit(tmp_path, target_clip=1e9).train_mse
+
+
 def test_training_puts_torchs_state_back(tmp_path: Path) -> None:
     before = torch.get_num_threads()
     try:

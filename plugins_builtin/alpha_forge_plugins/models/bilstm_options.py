@@ -45,7 +45,10 @@ class FitOptions(Params):
         "heavy tails, and a few bars would outweigh all others. Validation sees them as they are",
     )
     samples_per_epoch: int | None = Field(
-        None, ge=1, description="draw this many windows for each epoch; default: all"
+        20_000,
+        ge=1,
+        description="windows drawn at random for each epoch, at most; null draws all. On long histories it lets "
+        "validation stop the training before it has learned the noise",
     )
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of initial weights, order and dropout")
 

@@ -122,6 +122,9 @@ def train(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             network = BiLSTM(len(about.columns), architecture)
+            # The first prediction is the training mean, the naive answer: only what is learned moves it away.
+            nn.init.zeros_(network.head.weight)
+            nn.init.zeros_(network.head.bias)
             epochs, best = _Run(network, scaler, target, dataset, options).until_no_better(progress)
         result = _measure(Predictor(network, scaler, target), dataset, epochs, best, batch)
     finally:
