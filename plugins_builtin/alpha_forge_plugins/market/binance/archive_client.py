@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import os
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -117,15 +117,10 @@ class ArchiveClient:
         if guess is None:
             return None
         folder = archive.prefix(symbol, interval.name, monthly)
-        # Keys sort by date: those after a marker some 40 days back hold the newest, in one page.
-        back = (
-            guess.replace(year=guess.year - 1)
-            if guess.day != 29
-            else guess.replace(year=guess.year - 1, day=28)
-        )
-        marker = f"{folder}{symbol}-{interval.name}-{back:%Y-%m}"
+        # Keys sort by date: a marker a little before the guess leaves one short page.
+        marker = f"{folder}{symbol}-{interval.name}-{guess - timedelta(days=70 if monthly else 10)}"
         newest: date | None = None
-        while marker:
+        while True:
             body = await self._get(
                 self._listing + "/" if self._ask else self._listing, archive.listing_query(folder, marker)
             )
@@ -139,9 +134,10 @@ class ArchiveClient:
             found = [day for key in page.keys if (day := _date_of(key, monthly)) is not None]
             newest = max([*found, *([newest] if newest else [])], default=None)
             if page.marker is None or page.marker <= marker:
-                return newest
+                break
             marker = page.marker
-        return newest
+        # Nothing at all speaks of this symbol (listed last week), not of what is published for the others.
+        return newest or guess
 
 
 def _date_of(key: str, monthly: bool) -> date | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, cast
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import numpy as np
 
@@ -40,21 +39,23 @@ class History:
         end = interval.floor(await self._rest.final_until(end))
         if end <= start or not symbols:
             return
-        plans = iter(await self._plans(symbols, start, end))
-        done: asyncio.Queue[list[BarBlock]] = asyncio.Queue(2 * self._concurrency)
-        workers = [asyncio.create_task(self._work(plans, done)) for _ in range(self._concurrency)]
-        finished = asyncio.gather(*workers)
+        pending: set[asyncio.Task[list[BarBlock]]] = set()
         try:
-            for _ in symbols:
-                for block in await _next(done, finished):
+            for symbol, its in await self._plans(symbols, start, end):
+                pending.add(asyncio.create_task(self._symbol(symbol, its)))
+                if len(pending) == self._concurrency:
+                    done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                    for block in _blocks(done):
+                        yield block
+            while pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for block in _blocks(done):
                     yield block
         finally:
-            finished.cancel()
-            await asyncio.wait(workers)
-
-    async def _work(self, plans: Iterator[tuple[str, Plan]], done: asyncio.Queue[list[BarBlock]]) -> None:
-        for symbol, its in plans:
-            await done.put(await self._symbol(symbol, its))
+            for task in pending:
+                task.cancel()
+            if pending:
+                await asyncio.wait(pending)
 
     async def _plans(self, symbols: Sequence[str], start: int, end: int) -> list[tuple[str, Plan]]:
         """One plan a symbol. Weight costs nothing while the minute's budget holds all, and time beyond it."""
@@ -116,17 +117,9 @@ class History:
         return clean(ts, values, interval, start, end, "rest", f"{symbol} over REST")
 
 
-async def _next(done: asyncio.Queue[list[BarBlock]], finished: asyncio.Future[list[None]]) -> list[BarBlock]:
-    """The next result; raises what a worker raised instead of waiting for ever."""
-    if not done.empty():
-        return done.get_nowait()
-    get = asyncio.create_task(done.get())
-    try:
-        await asyncio.wait(
-            cast(set["asyncio.Future[Any]"], {get, finished}), return_when=asyncio.FIRST_COMPLETED
-        )
-        if not get.done():
-            finished.result()  # raises if a worker failed; if all are through, the last results are queued
-        return await get
-    finally:
-        get.cancel()
+def _blocks(done: Iterable[asyncio.Task[list[BarBlock]]]) -> list[BarBlock]:
+    """What the tasks found; raises what one of them raised, after looking at all of them."""
+    errors = [error for task in done if (error := task.exception()) is not None]
+    if errors:
+        raise errors[0]
+    return [block for task in done for block in task.result()]

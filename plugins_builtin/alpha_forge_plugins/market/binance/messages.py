@@ -16,7 +16,7 @@ import msgspec
 from alpha_forge_sdk import BAR_CLOSE, Bar, Interval, MarketEvent
 
 MS = 1_000_000
-_ENVELOPE = b'{"stream":"'
+_NAME_AT = len(b'{"stream":"')
 _OPEN = b'"x":false'
 _OPEN_AFTER = 100  # it stands behind a name, two times and five numbers
 _START = b'"t":'
@@ -51,8 +51,10 @@ class _Payload(msgspec.Struct, gc=False, rename={"event": "e", "symbol": "s", "k
     kline: _Kline | None = None
 
 
-class _Envelope(msgspec.Struct, gc=False):
-    data: _Payload
+class _Frame(_Payload, gc=False):
+    """Either form: combined, ``{"stream": name, "data": payload}``, or the payload itself."""
+
+    data: _Payload | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,7 @@ class FrameDecoder:
         self.streams = {stream_name(symbol, interval.name).encode(): Stream(symbol) for symbol in symbols}
         self._symbols = {stream.symbol for stream in self.streams.values()}
         # strict=False: prices are strings on the wire and floats here.
-        self._envelope = msgspec.json.Decoder(_Envelope, strict=False)
-        self._payload = msgspec.json.Decoder(_Payload, strict=False)
+        self._frame = msgspec.json.Decoder(_Frame, strict=False)
 
     def read(self, frame: bytes, now: float) -> MarketEvent | Control | None:
         """One frame → an event, a control message, or None for a bar in progress that nobody needs.
@@ -129,7 +130,7 @@ class FrameDecoder:
         Of a bar in progress the first frame passes, so that who listens learns at once that a new bar runs,
         and after that one in ``every`` seconds, as a sign of life: its prices are used by nobody.
         """
-        stream = self.streams.get(frame[11 : frame.find(b'"', 11)])
+        stream = self.streams.get(frame[_NAME_AT : frame.find(b'"', _NAME_AT)])
         if stream is not None:
             stream.seen = now
             if frame.find(_OPEN, _OPEN_AFTER) >= 0:
@@ -140,12 +141,10 @@ class FrameDecoder:
                 stream.start = start
                 stream.due = now + self._every
         try:
-            if frame.startswith(_ENVELOPE):
-                payload = self._envelope.decode(frame).data
-            else:
-                payload = self._payload.decode(frame)
+            message = self._frame.decode(frame)
         except msgspec.DecodeError as error:
             return _control(frame, str(error))
+        payload = message.data or message
         if payload.event != "kline" or payload.kline is None:
             return _control(frame, f"event {payload.event!r} is not a kline")
         return self._bar(payload.symbol, payload.kline)

@@ -1,0 +1,161 @@
+"""Frames: what is a bar, what is closed, what may go unread; nothing raises."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alpha_forge_plugins.market.binance.messages import (
+    Ack,
+    FrameDecoder,
+    Refusal,
+    Shutdown,
+    Unreadable,
+    request,
+)
+from alpha_forge_sdk import Interval, MarketEvent
+
+OPEN_MS = 1_767_573_000_000
+
+
+def frame(*, spaces: bool = False, raw: bool = False, **changes: Any) -> bytes:
+    """A combined kline frame of BTCUSDT 1m; `changes` go into ``k``."""
+    kline = {
+        "t": OPEN_MS,
+        "T": OPEN_MS + 59_999,
+        "s": "BTCUSDT",
+        "i": "1m",
+        "f": 1,
+        "L": 9,
+        "o": "1.5",
+        "c": "2.5",
+    }
+    kline |= {"h": "3.5", "l": "0.5", "v": "7.25", "n": 9, "x": False, "q": "9", "V": "8", "Q": "7", "B": "0"}
+    kline |= changes
+    payload = {"e": "kline", "E": OPEN_MS + 100, "s": kline["s"], "k": kline}
+    message = payload if raw else {"stream": f"{str(kline['s']).lower()}@kline_{kline['i']}", "data": payload}
+    return json.dumps(message, separators=None if spaces else (",", ":")).encode()
+
+
+def decoder(interval: str = "1m", *symbols: str) -> FrameDecoder:
+    return FrameDecoder(symbols or ("BTCUSDT", "ETHUSDT"), Interval.parse(interval))
+
+
+def captured(folder: Path) -> list[bytes]:
+    return (folder / "frames" / "frames.jsonl").read_bytes().splitlines()
+
+
+def test_every_captured_kline_reads_as_json_says(shared_data: Path) -> None:
+    read = 0
+    for line in captured(shared_data):
+        message = json.loads(line)
+        payload = message.get("data", message)
+        kline = payload["k"]
+        event = decoder(kline["i"], payload.get("s", "-")).read(line, 0.0)
+        if payload["e"] != "kline":
+            assert isinstance(event, Unreadable)
+            continue
+        assert isinstance(event, MarketEvent)
+        assert event.bar is not None
+        assert event.closed is kline["x"]
+        assert event.symbol == payload["s"]
+        assert tuple(event.bar[1:]) == tuple(float(kline[key]) for key in "ohlcv")
+        assert event.ts == event.bar.ts == (kline["T"] + 1) * 1_000_000
+        read += 1
+    assert read == 14 - 1
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("spaces", [False, True])
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_bar_is_closed_only_if_it_says_so_however_it_is_spaced(
+    raw: bool, spaces: bool, closed: bool
+) -> None:
+    event = decoder().read(frame(raw=raw, spaces=spaces, x=closed), 0.0)
+    assert isinstance(event, MarketEvent)
+    assert event.closed is closed
+    assert event.bar == (OPEN_MS * 10**6 + 60 * 10**9, 1.5, 3.5, 0.5, 2.5, 7.25)
+
+
+def test_of_a_bar_in_progress_the_first_frame_passes_and_then_one_a_second() -> None:
+    d = decoder()
+    assert d.read(frame(), 10.0) is not None
+    assert d.read(frame(c="2.6"), 10.9) is None
+    assert d.read(frame(c="2.7"), 11.1) is not None
+    assert d.read(frame(t=OPEN_MS + 60_000), 11.2) is not None, "a new bar shows at once"
+    assert d.read(frame(s="ETHUSDT"), 11.2) is not None, "streams don't shed each other"
+
+
+def test_a_closed_bar_is_never_shed() -> None:
+    d = decoder()
+    for _ in range(3):
+        event = d.read(frame(x=True), 10.0)
+        assert isinstance(event, MarketEvent)
+        assert event.closed
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"i": "5m"}, "interval"),
+        ({"s": "XRPUSDT"}, "not subscribed"),
+        ({"t": OPEN_MS + 1}, "off the grid"),
+        ({"c": "NaN"}, ""),
+        ({"h": "Infinity"}, ""),
+        ({"o": None}, ""),
+        ({"x": None}, ""),
+        ({"v": "abc"}, ""),
+    ],
+)
+def test_what_is_no_bar_of_ours_is_unreadable_and_says_why(changes: dict[str, Any], reason: str) -> None:
+    event = decoder().read(frame(**{"x": True} | changes), 0.0)
+    assert isinstance(event, Unreadable)
+    assert reason in event.reason
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"result": None, "id": 7}, Ack(7)),
+        ({"result": None, "id": "0c4e"}, Ack("0c4e")),
+        ({"code": 2, "msg": "Invalid request: x"}, Refusal(2, "Invalid request: x")),
+        ({"error": {"code": 3, "msg": "Invalid JSON"}}, Refusal(3, "Invalid JSON")),
+        (
+            {"error": {"code": 4, "msg": "Too many subscriptions"}, "id": 3},
+            Refusal(4, "Too many subscriptions"),
+        ),
+        ({"e": "serverShutdown", "E": 1}, Shutdown()),
+        ({"stream": "!serverShutdown", "data": {"e": "serverShutdown", "E": 1}}, Shutdown()),
+    ],
+)
+def test_control_messages_in_every_form_that_is_seen(message: dict[str, Any], expected: object) -> None:
+    assert decoder().read(json.dumps(message, separators=(",", ":")).encode(), 0.0) == expected
+
+
+@given(
+    st.binary(max_size=300) | st.just(frame()).flatmap(lambda f: st.integers(0, len(f)).map(lambda n: f[:n]))
+)
+def test_no_bytes_raise(data: bytes) -> None:
+    decoder().read(data, 0.0)
+
+
+@given(st.decimals(min_value=Decimal("1e-9"), max_value=Decimal("1e9"), places=9))
+def test_prices_are_the_nearest_floats(price: Decimal) -> None:
+    event = decoder().read(frame(c=str(price), x=True), 0.0)
+    assert isinstance(event, MarketEvent)
+    assert event.bar is not None
+    assert event.bar.close == float(str(price))
+
+
+def test_requests_are_the_exchange_s_form() -> None:
+    assert json.loads(request("SUBSCRIBE", ["a@kline_1m"], 3)) == {
+        "method": "SUBSCRIBE",
+        "params": ["a@kline_1m"],
+        "id": 3,
+    }
