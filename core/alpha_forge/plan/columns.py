@@ -12,7 +12,7 @@ from alpha_forge.contracts.plugin import Feature, ModelSpec, RecursiveFeature
 from alpha_forge.contracts.types import BAR_COLUMNS
 from alpha_forge.dsl.diagnostics import Diagnostics, Path
 from alpha_forge.plan.frames import FrameDraft, unknown_frame
-from alpha_forge.plan.steps import BoundStep, ask
+from alpha_forge.plan.steps import BoundStep, Declared, ask
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ def split_reference(text: Any) -> tuple[str, str] | None:
 
 
 def bind_features(
-    steps: Sequence[BoundStep], frames: Mapping[str, FrameDraft], declared: set[str], diagnostics: Diagnostics
+    steps: Sequence[BoundStep], frames: Mapping[str, FrameDraft], declared: Declared, diagnostics: Diagnostics
 ) -> list[ColumnStep]:
     """Features with their inputs resolved to one frame's columns. Existence is checked later, by `check_columns`."""
     found = []
@@ -80,7 +80,7 @@ def _outputs_fit(bound: BoundStep, diagnostics: Diagnostics) -> bool:
 
 
 def _feature_inputs(
-    bound: BoundStep, frames: Mapping[str, FrameDraft], declared: set[str], diagnostics: Diagnostics
+    bound: BoundStep, frames: Mapping[str, FrameDraft], declared: Declared, diagnostics: Diagnostics
 ) -> tuple[str, tuple[str, ...], tuple[Path, ...]] | None:
     """(frame, columns, where they are named) of a feature, or None with a diagnostic."""
     assert issubclass(bound.plugin, Feature | RecursiveFeature)
@@ -119,13 +119,13 @@ def _one_frame(
     keys: Sequence[str],
     references: Sequence[tuple[str, str]],
     frames: Mapping[str, FrameDraft],
-    declared: set[str],
+    declared: Declared,
     diagnostics: Diagnostics,
 ) -> tuple[str, tuple[str, ...], tuple[Path, ...]] | None:
     path = (*bound.step.path, "inputs")
     for key, (frame, _) in zip(keys, references, strict=True):
         if frame not in frames:
-            if frame not in declared:
+            if not declared.frame(str(frame)):
                 unknown_frame(frame, tuple(frames), (*path, key), diagnostics)
             return None
         if frame != references[0][0]:
@@ -143,14 +143,14 @@ def _bind_frame(
     bound: BoundStep,
     names: Sequence[str],
     frames: Mapping[str, FrameDraft],
-    declared: set[str],
+    declared: Declared,
     diagnostics: Diagnostics,
 ) -> tuple[str, tuple[str, ...], tuple[Path, ...]] | None:
     """``{frame: ohlcv}``: each input takes the bar column of its own name."""
     path = (*bound.step.path, "inputs", "frame")
     frame = bound.step.inputs["frame"]
     if frame not in frames:
-        if frame not in declared:
+        if not declared.frame(str(frame)):
             unknown_frame(str(frame), tuple(frames), path, diagnostics)
         return None
     strange = [n for n in names if n not in BAR_COLUMNS]
@@ -168,7 +168,7 @@ def _bind_frame(
 
 
 def bind_models(
-    steps: Sequence[BoundStep], frames: Mapping[str, FrameDraft], declared: set[str], diagnostics: Diagnostics
+    steps: Sequence[BoundStep], frames: Mapping[str, FrameDraft], declared: Declared, diagnostics: Diagnostics
 ) -> list[ColumnStep]:
     """Model steps with their frame; the columns they read are known after `describe_model`."""
     found = []
@@ -182,7 +182,7 @@ def bind_models(
                 "AF4005", f"'{bound.step.using}' needs the input 'frame'", path, "inputs: {frame: ohlcv}"
             )
         elif frame not in frames:
-            if frame not in declared:
+            if not declared.frame(str(frame)):
                 unknown_frame(frame, tuple(frames), (*path, "frame"), diagnostics)
         elif len(bound.columns) != 1:
             diagnostics.error(
@@ -237,7 +237,7 @@ def describe_model(
     step.input_paths = tuple((*bound.step.path, "inputs") for _ in step.inputs)
 
 
-def check_columns(frame: str, columns: FrameColumns, diagnostics: Diagnostics) -> None:
+def check_columns(frame: str, columns: FrameColumns, declared: Declared, diagnostics: Diagnostics) -> None:
     """Each column written once, each column read is made by somebody; a missing one names the nearest."""
     written: set[str] = set(columns.base)
     for step in columns.steps:
@@ -252,7 +252,11 @@ def check_columns(frame: str, columns: FrameColumns, diagnostics: Diagnostics) -
             written.add(column)
     known = tuple(written)
     for step in columns.steps:
-        missing = [(c, p) for c, p in zip(step.inputs, step.input_paths, strict=True) if c not in written]
+        missing = [
+            (c, p)
+            for c, p in zip(step.inputs, step.input_paths, strict=True)
+            if c not in written and not declared.column(c)
+        ]
         for column, path in missing:
             if step.spec is not None:
                 diagnostics.error(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -28,7 +29,7 @@ from alpha_forge.plan.frames import FrameDraft, resolve_frames
 from alpha_forge.plan.graph import EventFlowDAG, FrameSpec, Need, Node, WarmupSpec
 from alpha_forge.plan.lookback import MARGIN, NeedFinder, settled_lookback
 from alpha_forge.plan.sinks import bind_sinks
-from alpha_forge.plan.steps import BoundStep, ask, bind_step
+from alpha_forge.plan.steps import BoundStep, Declared, ask, bind_step
 from alpha_forge.registry import Catalogue, discover
 
 DAY_NS = 86_400 * 10**9
@@ -66,22 +67,28 @@ def compile_document(
 ) -> EventFlowDAG | None:
     """Compile; None if anything was found wrong. With ``training`` models are described by the graph, not by a
     checkpoint, and no sink is needed."""
+    for n, capability in enumerate(document.capabilities):
+        place = ("using", "capabilities", n)
+        ask(diagnostics, place, "the capability", partial(catalogue.require, capability))
     bound = [bind_step(step, document, catalogue, diagnostics) for step in document.steps]
     steps = [b for b in bound if b is not None]
-    declared = {
-        str(step.outputs.get("frame")) for step, b in zip(document.steps, bound, strict=True) if b is None
-    }
-    if not any(step.kind == "data" for step in document.steps):
+    failed = [step for step, b in zip(document.steps, bound, strict=True) if b is None]
+    declared = Declared(
+        frames={str(step.outputs.get("frame")) for step in failed},
+        columns=[c for step in failed for c in step.outputs.get("columns", ())],
+        anything=document.partial,
+    )
+    if not document.partial and not any(step.kind == "data" for step in document.steps):
         diagnostics.error(
             "AF4011", "the pipeline has no data step", ("pipeline",), "add a step '- data: …'", key=True
         )
     frames = resolve_frames(steps, declared, diagnostics)
     # A frame that failed for a reason already told must not make every step that reads it fail again.
-    declared |= {
+    declared.frames |= {
         str(b.step.outputs.get("frame")) for b in steps if b.step.kind in ("data", "transform")
     } - set(frames)
     columns = _columns(steps, frames, declared, training, diagnostics)
-    sinks = () if training else bind_sinks(document, catalogue, columns, frames, diagnostics)
+    sinks = () if training else bind_sinks(document, catalogue, columns, declared, diagnostics)
     if diagnostics:
         return None
     dag = _assemble(document, frames, columns, diagnostics)
@@ -93,7 +100,7 @@ def compile_document(
 def _columns(
     steps: Sequence[BoundStep],
     frames: Mapping[str, FrameDraft],
-    declared: set[str],
+    declared: Declared,
     training: bool,
     diagnostics: Diagnostics,
 ) -> dict[str, FrameColumns]:
@@ -111,7 +118,7 @@ def _columns(
             if step in models:
                 describe_model(step, columns.all(), training, diagnostics)
         before = len(diagnostics.found)
-        check_columns(name, columns, diagnostics)
+        check_columns(name, columns, declared, diagnostics)
         if len(diagnostics.found) == before:
             columns.steps = order_steps(name, columns, diagnostics)
         found[name] = columns

@@ -9,7 +9,7 @@ from alpha_forge.contracts.errors import did_you_mean
 from alpha_forge.contracts.interval import Interval
 from alpha_forge.contracts.plugin import Transform
 from alpha_forge.dsl.diagnostics import Diagnostics
-from alpha_forge.plan.steps import BoundStep, ask
+from alpha_forge.plan.steps import BoundStep, Declared, ask
 
 
 @dataclass(slots=True)
@@ -25,12 +25,11 @@ class FrameDraft:
 
 
 def resolve_frames(
-    steps: Sequence[BoundStep], declared: set[str], diagnostics: Diagnostics
+    steps: Sequence[BoundStep], declared: Declared, diagnostics: Diagnostics
 ) -> dict[str, FrameDraft]:
     """Every frame by name, sources before what is made of them.
 
-    ``declared`` are the frame names that steps which failed to bind would have made: nothing more is said
-    of what is missing because of them.
+    Of what ``declared`` steps would have made nothing more is said.
     """
     frames: dict[str, FrameDraft] = {}
     for bound in steps:
@@ -145,7 +144,7 @@ def _check_keys(bound: BoundStep, diagnostics: Diagnostics) -> None:
 
 
 def _explain_pending(
-    pending: list[BoundStep], frames: dict[str, FrameDraft], declared: set[str], diagnostics: Diagnostics
+    pending: list[BoundStep], frames: dict[str, FrameDraft], declared: Declared, diagnostics: Diagnostics
 ) -> None:
     makes = {str(b.step.outputs.get("frame")) for b in pending}
     for bound in pending:
@@ -160,7 +159,7 @@ def _explain_pending(
             )
             continue
         for key, name in zip(bound.plugin.frames, _sources(bound), strict=True):
-            if name in frames or name in declared:
+            if name in frames or declared.frame(name):
                 continue
             if name in makes:
                 diagnostics.error(

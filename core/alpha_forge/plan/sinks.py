@@ -9,9 +9,8 @@ from alpha_forge.contracts.plugin import Sink
 from alpha_forge.dsl.diagnostics import Diagnostics
 from alpha_forge.dsl.document import Document, SinkConfig
 from alpha_forge.plan.columns import FrameColumns
-from alpha_forge.plan.frames import FrameDraft
 from alpha_forge.plan.graph import SinkSpec
-from alpha_forge.plan.steps import bind_sink
+from alpha_forge.plan.steps import Declared, bind_sink
 from alpha_forge.registry import Catalogue
 
 
@@ -19,14 +18,14 @@ def bind_sinks(
     document: Document,
     catalogue: Catalogue,
     columns: Mapping[str, FrameColumns],
-    frames: Mapping[str, FrameDraft],
+    declared: Declared,
     diagnostics: Diagnostics,
 ) -> tuple[SinkSpec, ...]:
     """Every entry of ``on_prediction`` with its plugin and column; one column for each destination."""
     specs: list[SinkSpec] = []
     for config in document.signal.sinks:
         bound = bind_sink(config, document, catalogue, diagnostics)
-        target = _target(config, document, columns, diagnostics)
+        target = _target(config, document, columns, declared, diagnostics)
         if bound is None or target is None:
             continue
         plugin, params = bound
@@ -45,25 +44,15 @@ def bind_sinks(
                     "take one away" if same else "give each column a destination of its own",
                 )
         specs.append(spec)
-    _check_names(document.signal.sinks, diagnostics)
     return tuple(specs)
 
 
-def _check_names(sinks: tuple[SinkConfig, ...], diagnostics: Diagnostics) -> None:
-    seen: set[str] = set()
-    for config in sinks:
-        if config.name in seen:
-            diagnostics.error(
-                "AF4024",
-                f"two sinks have the name '{config.name}'",
-                (*config.path, "name"),
-                "give each its own name",
-            )
-        seen.add(config.name)
-
-
 def _target(
-    config: SinkConfig, document: Document, columns: Mapping[str, FrameColumns], diagnostics: Diagnostics
+    config: SinkConfig,
+    document: Document,
+    columns: Mapping[str, FrameColumns],
+    declared: Declared,
+    diagnostics: Diagnostics,
 ) -> tuple[str, str] | None:
     """(frame, column) that a sink receives."""
     path = (*config.path, "column")
@@ -73,6 +62,9 @@ def _target(
         ]
         if len(matches) == 1:
             return matches[0]
+        name = config.column.split(".", 1)[-1]
+        if not matches and (declared.column(config.column) or declared.column(name)):
+            return None
         every = [f"{f}.{c}" for f, made in columns.items() for c in made.all()]
         if matches:
             named = ", ".join(f"{f}.{c}" for f, c in matches)
@@ -96,7 +88,7 @@ def _target(
     ]
     if len(models) == 1:
         return models[0]
-    if sum(step.kind == "model" for step in document.steps) == 1:
+    if declared.anything or sum(step.kind == "model" for step in document.steps) == 1:
         return None  # the only model failed to bind, for a reason already told
     diagnostics.error(
         "AF4012",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -25,6 +26,28 @@ class BoundStep:
     params: Any
     instance: Any
     columns: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Declared:
+    """What steps that failed would have made: nothing more is said of what is missing because of them."""
+
+    frames: set[str]
+    columns: list[str]
+    """Names as the document has them; ``{param}`` stands for anything."""
+    anything: bool = False
+    """Steps were left out before they could be read: whatever is missing may be theirs."""
+
+    def frame(self, name: str) -> bool:
+        return self.anything or name in self.frames
+
+    def column(self, name: str) -> bool:
+        return self.anything or any(_fits(template, name) for template in self.columns)
+
+
+def _fits(template: str, name: str) -> bool:
+    pattern = ".*".join(re.escape(part) for part in re.split(r"\{[^{}]*\}", template))
+    return re.fullmatch(pattern, name) is not None
 
 
 def ask(diagnostics: Diagnostics, path: Path, question: str, call: Callable[[], T]) -> T | None:

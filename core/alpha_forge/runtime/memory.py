@@ -38,4 +38,4 @@ class MemoryObserver:
         if self.events // EVERY != before:
             self.newest = resident_bytes()
             self.largest = max(self.largest, self.newest)
-            log.debug("memory: %.1f MiB resident after %d events", self.newest / 2**20, self.events)
+            log.info("memory: %.1f MiB resident after %d events", self.newest / 2**20, self.events)
