@@ -80,7 +80,7 @@ _FROM = {
     ),
 }
 _WHERE = {name: module for module, names in _FROM.items() for name in names}
-_SUBMODULES = ("kernels", "sandbox")
+_SUBMODULES = ("conformance", "kernels", "sandbox", "testing")
 
 __all__ = sorted((*_WHERE, *_SUBMODULES))
 

@@ -1,0 +1,142 @@
+"""Conformance cases: what an author writes to have a plugin proved. pytest collects one test for each check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from alpha_forge_sdk.conformance.check import Check, NotApplicable
+
+if TYPE_CHECKING:
+    from alpha_forge.contracts.plugin import Plugin
+    from alpha_forge.contracts.types import Prediction
+
+
+class Conformance:
+    """Base of the case classes. Subclass the one of your plugin's kind, and set ``plugin``.
+
+    ``plugin`` is the class itself, or its name in the DSL (``sinks.parquet``), looked up among what is installed.
+    ``waivers`` maps a check's id to the reason why it may fail here; a waived check that passes fails: strict.
+    """
+
+    kind: ClassVar[str] = ""
+    plugin: ClassVar[type[Plugin] | str]
+    waivers: ClassVar[Mapping[str, str]] = {}
+
+    def params(self, tmp_path: Path) -> Mapping[str, Any]:
+        """Parameters to check with, as in the DSL. Default: the plugin's first example."""
+        return dict(self.plugin_class().examples[0])
+
+    @classmethod
+    def plugin_class(cls) -> type[Plugin]:
+        """The plugin's class. Raises RegistryError if it is not installed or can't be loaded."""
+        if isinstance(cls.plugin, str):
+            from alpha_forge.registry import discover
+
+            catalogue = discover()
+            return catalogue.load(catalogue.find(cls.plugin, None))
+        return cls.plugin
+
+    def make(self, tmp_path: Path, **changed: Any) -> Any:
+        """A fresh, unopened instance with `params`, some of them ``changed``."""
+        plugin = self.plugin_class()
+        return plugin(plugin.Params.model_validate({**self.params(tmp_path), **changed}))
+
+    @classmethod
+    def checks(cls) -> tuple[Check, ...]:
+        """Every check of this kind, in order. Whether it applies is known by ``check.applies(case)``."""
+        from alpha_forge_sdk.conformance.suite import checks_of
+
+        return checks_of(cls.kind)
+
+    def pytest_generate_tests(self, metafunc: Any) -> None:
+        """One test for each check, with its id and title as the test's id. pytest calls this on the class."""
+        if "conformance_check" in metafunc.fixturenames:
+            found = self.checks() if getattr(type(self), "plugin", None) is not None else ()
+            metafunc.parametrize("conformance_check", found, ids=[f"{c.id} {c.title}" for c in found])
+
+    def test_conformance(self, conformance_check: Check, tmp_path: Path) -> None:
+        """Run by pytest. The same outcome as in the report, told the way pytest tells it."""
+        import pytest
+
+        from alpha_forge_sdk.conformance.runner import Session
+
+        session = Session.of(type(self), tmp_path)
+        outcome = session.outcome(conformance_check)
+        if outcome.status in ("skip", "waived"):
+            pytest.skip(f"{outcome.status}: {outcome.detail}")
+        if outcome.status != "pass":
+            pytest.fail(
+                f"{outcome.id} {outcome.title}\n{outcome.detail}\nmend: {outcome.remedy}", pytrace=False
+            )
+
+
+class FeatureConformance(Conformance):
+    """Proves a `Feature` or `RecursiveFeature`. Override ``columns`` if its inputs are not bar-like."""
+
+    kind = "features"
+
+    def columns(self, bars: int, symbols: int, seed: int) -> dict[str, Any]:
+        """Inputs by name, (bars, symbols) float64: positive, and varying. Default: made-up bars."""
+        from alpha_forge_sdk.testing.bars import input_columns
+
+        return input_columns(self.plugin_class().input_names(), bars, symbols, seed)  # type: ignore[attr-defined]
+
+
+class TransformConformance(Conformance):
+    """Proves a `Transform`. ``interval`` is that of the (first) input frame."""
+
+    kind = "transforms"
+    interval: ClassVar[str] = "15m"
+
+
+class ModelConformance(Conformance):
+    """Proves a `Model`. Override ``checkpoint`` to put a small checkpoint where ``params`` point to."""
+
+    kind = "models"
+
+    def checkpoint(self, tmp_path: Path) -> None:
+        """Write a small checkpoint for ``params(tmp_path)``: by ``fit``, or from files that the pack ships."""
+        raise NotApplicable("the case has no checkpoint(): give it one")
+
+
+class DataSourceConformance(Conformance):
+    """Proves a `DataSource` against what ``truth`` says it should deliver."""
+
+    kind = "data"
+
+    def truth(self, tmp_path: Path) -> Iterable[Any]:
+        """Every closed bar that the source should deliver: (symbol, Bar) pairs, in any order."""
+        raise NotApplicable("the case has no truth(): nothing to compare with")
+
+
+class SinkConformance(Conformance):
+    """Proves a `Sink`. ``read_back`` must ask the destination itself, without the sink's help."""
+
+    kind = "sinks"
+
+    def read_back(self, params: Mapping[str, Any]) -> Iterable[Prediction]:
+        """Everything that the destination holds, with a fresh reader."""
+        raise NotApplicable("the case has no read_back(): what arrives can't be judged")
+
+    def destination(self, params: Mapping[str, Any]) -> tuple[str, int] | None:
+        """Host and port of a network destination, to be put behind the kit's fault proxy; None if there is none."""
+        return None
+
+    def through(self, params: Mapping[str, Any], host: str, port: int) -> Mapping[str, Any]:
+        """The same parameters with the destination at `host` and `port`. Needed where ``destination`` is given."""
+        raise NotApplicable("the case has no through(): the sink can't be put behind the fault proxy")
+
+
+CASES: dict[str, type[Conformance]] = {
+    c.kind: c
+    for c in (
+        FeatureConformance,
+        TransformConformance,
+        ModelConformance,
+        DataSourceConformance,
+        SinkConformance,
+    )
+}
+"""Kind → the case class of that kind."""

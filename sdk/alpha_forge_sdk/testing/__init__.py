@@ -1,0 +1,1 @@
+"""The test harness: everything that the conformance kit uses, authors can use."""
