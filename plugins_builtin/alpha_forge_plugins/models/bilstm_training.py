@@ -130,20 +130,26 @@ def train(
     finally:
         torch.set_num_threads(threads_before)
     weights = safetensors.torch.save(network.state_dict())
+    parts = {
+        "scaler": scaler,
+        "target": target,
+        "architecture": architecture,
+        "weights_sha256": sha256(weights),
+    }
+    files.write(_checkpoint(about, dataset, result, **parts), weights)
+    return result
+
+
+def _checkpoint(about: Description, dataset: Dataset, result: FitResult, **parts: Any) -> Checkpoint:
     start, end = about.training_range
-    checkpoint = Checkpoint(
+    return Checkpoint(
         columns=about.columns,
         window=dataset.windows.shape[1],
-        scaler=scaler,
-        target=target,
-        architecture=architecture,
         training_range=TrainingRange(start=start, end=end),
         symbols=about.symbols,
         validation=_figures(result),
-        weights_sha256=sha256(weights),
+        **parts,
     )
-    files.write(checkpoint, weights)
-    return result
 
 
 def fit_scaler(windows: Windows, clip: float) -> Scaler:
