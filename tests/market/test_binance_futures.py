@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -397,6 +398,25 @@ def test_nothing_is_left_open(tmp_path: Path, how: str) -> None:
 
     with hosted(symbols=THREE, speed=60.0) as host:
         asyncio.run(run(host))
+
+
+def test_closing_the_source_ends_a_stream_that_is_being_read(tmp_path: Path) -> None:
+    async def run(host: Hosted) -> None:
+        async with opened(host.url, tmp_path, THREE) as (source, _):
+            stream = source.stream()
+            reading = asyncio.create_task(take(stream, lambda events: False))
+            await eventually(lambda: host.connections == 1)
+            await source.close()
+            await soon(reading)
+
+    with hosted(symbols=THREE) as host:
+        asyncio.run(run(host))
+
+
+def test_unopened_sources_travel_to_workers() -> None:
+    for example in BinanceFutures.examples:
+        source = BinanceFutures(BinanceFutures.Params.model_validate(example))
+        assert pickle.loads(pickle.dumps(source)).params == source.params  # noqa: S301 - made right here
 
 
 def test_a_history_left_in_the_middle_leaves_nothing(tmp_path: Path) -> None:

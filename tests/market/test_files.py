@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -319,6 +320,11 @@ def test_a_source_that_is_not_open_says_so(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as error:
         asyncio.run(run())
     assert error.value.code == "AF5008"
+
+
+def test_unopened_sources_travel_to_workers(tmp_path: Path) -> None:
+    files = source(tmp_path)
+    assert pickle.loads(pickle.dumps(files)).params == files.params  # noqa: S301 - made right here
 
 
 def test_the_clock_is_one_of_the_contract() -> None:

@@ -94,7 +94,7 @@ class BinanceFutures(DataSource):
     def __init__(self, params: Params) -> None:
         super().__init__(params)
         self._interval = Interval.parse(params.interval)
-        self._http: httpx.AsyncClient | None = None
+        self._clients: dict[str, httpx.AsyncClient] = {}
         self._rest: RestClient | None = None
         self._history: History | None = None
         self._context: SourceContext | None = None
@@ -122,7 +122,7 @@ class BinanceFutures(DataSource):
         for attempt in range(3):
             asked = time.monotonic_ns()
             try:
-                answer = await self._client().get(url)
+                answer = await self._client("rest").get(url)
                 break
             except httpx.TransportError as error:
                 log.debug("%s: %s (attempt %d)", url, error, attempt + 1)
@@ -138,17 +138,18 @@ class BinanceFutures(DataSource):
         except (ValueError, TypeError, KeyError):
             return None
 
-    def _client(self) -> httpx.AsyncClient:
-        if self._http is None:
+    def _client(self, service: str) -> httpx.AsyncClient:
+        """One client a service: a pool looks at all its connections at every request, so small ones are fast."""
+        if service not in self._clients:
             import httpx
 
-            count = 2 * self.params.concurrency
-            self._http = httpx.AsyncClient(
+            count = self.params.concurrency
+            self._clients[service] = httpx.AsyncClient(
                 timeout=httpx.Timeout(self.params.request_timeout, pool=None),
                 limits=httpx.Limits(max_connections=count, max_keepalive_connections=count),
                 follow_redirects=False,
             )
-        return self._http
+        return self._clients[service]
 
     async def open(self, context: SourceContext) -> None:
         """Reach the exchange, learn its budget and its time, and check that it trades every symbol.
@@ -162,9 +163,9 @@ class BinanceFutures(DataSource):
 
         where, count = self.params.endpoints, self.params.concurrency
         self._context = context
-        self._rest = RestClient(self._client(), where.rest, context.clock, self.params.patience, count)
+        self._rest = RestClient(self._client("rest"), where.rest, context.clock, self.params.patience, count)
         archive = ArchiveClient(
-            self._client(), where.archive, where.listing, context.cache_dir, not where.public, count
+            self._client("archive"), where.archive, where.listing, context.cache_dir, not where.public, count
         )
         self._history = History(self._rest, archive, self._interval, count)
         info = await self._rest.exchange_info()
@@ -265,7 +266,7 @@ class BinanceFutures(DataSource):
         feeds, self._feeds = self._feeds, set()
         for feed in feeds:
             await feed.stop()
-        http, self._http = self._http, None
+        clients, self._clients = self._clients, {}
         self._context = self._rest = self._history = None
-        if http is not None:
-            await http.aclose()
+        for client in clients.values():
+            await client.aclose()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import itertools
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -56,7 +55,7 @@ class EventClock:
 
     def __init__(self) -> None:
         self._now = 0
-        self._numbers = itertools.count()
+        self._count = 0  # breaks ties, so that futures are never compared
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._released = False
 
@@ -69,7 +68,8 @@ class EventClock:
             await asyncio.sleep(0)
             return
         waker = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (until, next(self._numbers), waker))
+        self._count += 1
+        heapq.heappush(self._sleepers, (until, self._count, waker))
         await waker
 
     def advance(self, ts: int) -> bool:

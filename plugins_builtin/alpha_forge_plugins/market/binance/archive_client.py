@@ -121,9 +121,7 @@ class ArchiveClient:
         marker = f"{folder}{symbol}-{interval.name}-{guess - timedelta(days=70 if monthly else 10)}"
         newest: date | None = None
         while True:
-            body = await self._get(
-                self._listing + "/" if self._ask else self._listing, archive.listing_query(folder, marker)
-            )
+            body = await self._get(self._listing, archive.listing_query(folder, marker))
             if body is None:
                 return guess
             try:

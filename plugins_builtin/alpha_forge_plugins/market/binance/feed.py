@@ -34,6 +34,7 @@ class Outlet:
         self._events: deque[MarketEvent] = deque()
         self._wake = asyncio.Event()
         self._failure: BaseException | None = None
+        self._ended = False
         self._closed: dict[str, deque[int]] = {}
         self.shed = 0
         self.duplicates = 0
@@ -61,6 +62,11 @@ class Outlet:
         self._failure = self._failure or error
         self._wake.set()
 
+    def end(self) -> None:
+        """End the events once the reader has taken what came before: the source was closed under it."""
+        self._ended = True
+        self._wake.set()
+
     async def events(self) -> AsyncIterator[MarketEvent]:
         events = self._events
         while True:
@@ -68,6 +74,8 @@ class Outlet:
                 yield events.popleft()
             if self._failure is not None:
                 raise self._failure
+            if self._ended:
+                return
             self._wake.clear()
             await self._wake.wait()
 
@@ -103,12 +111,13 @@ class Feed:
         return self._outlet.events()
 
     async def stop(self) -> None:
-        """Close every connection and wait for it, at most a second. Idempotent."""
+        """Close every connection, wait for it at most a second, and end the events. Idempotent."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1.0)
         self._tasks.clear()
+        self._outlet.end()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
