@@ -261,7 +261,8 @@ class FramePopulator:
             places = self._places(left.spec, right.spec)[symbols]
             other = {}
             for c in node.source_columns[1]:
-                window = right.log.aligned_window(c, numbers, np.maximum(places, 0))
+                # By place, whatever the count: the two frames need not have the same symbols, nor in one order.
+                window = right.log.aligned_window(c, numbers, right.log.everyone)[:, np.maximum(places, 0)]
                 other[c] = np.where(places >= 0, window, np.nan)
             self._apply(node, ts, values, (np.array([ts]), lead), (_closes(right.spec, numbers), other))
             values[:, ~bars] = np.nan
