@@ -26,6 +26,8 @@ CHAINED = [
     "histogram_of_sma",
     "sma_of_ema_of_rsi",
 ]
+# Nobody reads it: it makes a run fetch more history.
+LONGER = "- features: {using: features.sma, inputs: {column: F.close}, outputs: {columns: [unread]}, params: {window: 720}}\n"
 RESAMPLE = (
     "- transform: {using: transforms.resample, inputs: {frame: ohlcv}, outputs: {frame: longer}, "
     "params: {interval: 1h}}\n"
@@ -52,14 +54,13 @@ def run_from(
     columns: list[str],
     *,
     symbols: list[str] | None = None,
-    lookback_days: str | float = "auto",
     epsilon: float = 1e-9,
     ready: bool = True,
     **options: str,
 ) -> dict[str, pd.Series]:
     """Every column's values of a run whose warm-up ends at `anchor`."""
     market = {name: market[name] for name in symbols or market}
-    text = config(list(market), out, columns, lookback_days=lookback_days, **options)
+    text = config(list(market), out, columns, **options)
     text = text.replace("warmup: {", f"warmup: {{epsilon: {epsilon}, ")
     arrivals = arrivals_of(market, anchor)
     summary, _, _ = run_scripted(text, market, arrivals, per_turn=3 * len(market))
@@ -89,18 +90,17 @@ def test_the_start_leaves_no_trace(tmp_path, symbols, starts, live):
     offsets = [0, *rng.sample(range(1, live - 22), starts - 1)]
     wanted = [*COLUMNS, *CHAINED] if symbols < 500 else ["rsi_14", "macd_histogram", "atr_14", *CHAINED]
     first = int(whole[0]) + WARM * 3600 * 10**9
-    # The last run is given all the history there is, the others what the graph needs, and a tenth.
-    lookbacks: list[str | float] = ["auto"] * (starts - 1) + [(WARM - 10) / 24]
+    # The last run fetches more history than the others.
+    steps = [FEATURES + CHAINS] * (starts - 1) + [FEATURES + CHAINS + LONGER]
     runs = [
         run_from(
             market,
             first + offset * 3600 * 10**9,
             tmp_path / str(offset),
             wanted,
-            steps=FEATURES + CHAINS,
-            lookback_days=days,
+            steps=its,
         )
-        for offset, days in zip(offsets, lookbacks, strict=True)
+        for offset, its in zip(offsets, steps, strict=True)
     ]
     assert_same_bits(runs)
 
@@ -153,12 +153,11 @@ def test_where_a_fifth_of_the_bars_is_missing_a_value_is_the_same_or_not_ready(t
         run_from(
             market,
             first + offset * 3600 * 10**9,
-            tmp_path / f"{offset}-{days}",
+            tmp_path / f"{offset}-{len(its)}",
             columns,
-            steps=FEATURES + CHAINS,
-            lookback_days=days,
+            steps=FEATURES + CHAINS + its,
             ready=False,
         )
-        for offset, days in ((0, (WARM - 10) / 24), (0, "auto"), (70, "auto"), (131, "auto"))
+        for offset, its in ((0, LONGER), (0, ""), (70, ""), (131, LONGER))
     ]
     assert_same_bits(runs)
