@@ -27,3 +27,8 @@ def alpha_forge_features() -> dict[str, str]:
 @hookimpl
 def alpha_forge_models() -> dict[str, str]:
     return {"pytorch_bilstm_predictor": "alpha_forge_plugins.models.pytorch_bilstm_predictor:BiLSTMPredictor"}
+
+
+@hookimpl
+def alpha_forge_conformance() -> dict[str, str]:
+    return {"models.pytorch_bilstm_predictor": "alpha_forge_plugins.conformance.models:BiLSTMConformance"}

@@ -24,3 +24,11 @@ def alpha_forge_transforms() -> dict[str, str]:
 @hookimpl
 def alpha_forge_sinks() -> dict[str, str]:
     return {"csv_append": "alpha_forge_plugins.sinks.csv_append:CSVAppendSink"}
+
+
+@hookimpl
+def alpha_forge_conformance() -> dict[str, str]:
+    return {
+        "data.binance_futures": "alpha_forge_plugins.conformance.sources:BinanceFuturesConformance",
+        "data.files": "alpha_forge_plugins.conformance.sources:FilesConformance",
+    }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,7 +11,7 @@ from alpha_forge_sdk.conformance.check import Check, NotApplicable
 
 if TYPE_CHECKING:
     from alpha_forge.contracts.plugin import Plugin
-    from alpha_forge.contracts.types import Prediction
+    from alpha_forge.contracts.types import Bar, Prediction
 
 
 class Conformance:
@@ -105,9 +106,18 @@ class DataSourceConformance(Conformance):
     """Proves a `DataSource` against what ``truth`` says it should deliver."""
 
     kind = "data"
+    stream_bars: ClassVar[int] = 3
+    """Closed bars of each symbol that the checks take from the stream."""
+    patience: ClassVar[float] = 60.0
+    """Real seconds that those may take."""
 
-    def truth(self, tmp_path: Path) -> Iterable[Any]:
-        """Every closed bar that the source should deliver: (symbol, Bar) pairs, in any order."""
+    @contextmanager
+    def running(self, tmp_path: Path) -> Iterator[Mapping[str, Any]]:
+        """Whatever the source connects to, for as long as the block; yields the parameters. Default: `params`."""
+        yield self.params(tmp_path)
+
+    def truth(self, params: Mapping[str, Any]) -> Iterable[tuple[str, Bar]]:
+        """Every closed bar that the source should deliver, history and stream: (symbol, Bar) pairs, in any order."""
         raise NotApplicable("the case has no truth(): nothing to compare with")
 
 

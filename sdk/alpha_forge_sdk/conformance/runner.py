@@ -42,8 +42,13 @@ class Session:
 
     def _judge(self, check: Check) -> Outcome:
         for needed in check.needs:
-            if needed in self._checks and self.outcome(self._checks[needed]).status in ("fail", "error"):
+            if needed not in self._checks:
+                continue
+            before = self.outcome(self._checks[needed])
+            if before.status in ("fail", "error"):
                 return Outcome(check.id, check.title, "skip", f"needs {needed}")
+            if before.status == "skip" and before.detail.startswith("needs "):
+                return Outcome(check.id, check.title, "skip", before.detail)
         outcome = self._run(check)
         reason = self.case.waivers.get(check.id)
         if reason is None:

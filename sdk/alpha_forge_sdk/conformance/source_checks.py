@@ -1,5 +1,426 @@
-"""Placeholder until its checks are written."""
+"""AF-D: what a data source promises. Compared with the case's ``truth``, which the source has no part in."""
 
-from alpha_forge_sdk.conformance.check import Check
+from __future__ import annotations
 
-CHECKS: tuple[Check, ...] = ()
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alpha_forge_sdk.conformance.check import Broken, Check, check
+
+if TYPE_CHECKING:
+    from alpha_forge.contracts.interval import Interval
+    from alpha_forge.contracts.types import Bar, MarketEvent
+    from alpha_forge_sdk.conformance.case import DataSourceConformance
+
+Key = tuple[str, int]
+
+
+class Opened:
+    """A source at work, with what the case knows of it."""
+
+    def __init__(self, case: DataSourceConformance, source: Any, clock: Any, truth: dict[Key, Bar]) -> None:
+        from alpha_forge.contracts.interval import Interval
+
+        self.case = case
+        self.source = source
+        self.clock = clock
+        self.truth = truth
+        self.symbols: tuple[str, ...] = tuple(source.params.universe)
+        self.interval: Interval = Interval.parse(source.params.interval)
+
+    def range(self) -> tuple[int, int]:
+        """(start, end] of what history can be asked for: from the truth's first bar to the present."""
+        times = [ts for _, ts in self.truth]
+        end = min(max(times), self.interval.floor(self.clock.now()))
+        return min(times) - self.interval.ns, end
+
+    async def history(self, start: int, end: int) -> list[tuple[str, Bar]]:
+        """All bars of a range as pairs, in the order they came."""
+        from alpha_forge.contracts.types import Bar
+
+        found: list[tuple[str, Bar]] = []
+        async for block in self.source.history(self.symbols, start, end):
+            columns = (block.ts, block.open, block.high, block.low, block.close, block.volume)
+            rows = zip(*(c.tolist() for c in columns), strict=True)
+            found += [(block.symbol, Bar(*row)) for row in rows]
+        return found
+
+    async def streamed(self) -> list[MarketEvent]:
+        """Events until each symbol has had ``stream_bars`` closed bars, or a finite source has ended."""
+        events: list[MarketEvent] = []
+        owed = dict.fromkeys(self.symbols, self.case.stream_bars)
+
+        async def take() -> None:
+            async for event in self.source.stream():
+                events.append(event)
+                if event.closed and event.symbol in owed:
+                    owed[event.symbol] -= 1
+                if all(n <= 0 for n in owed.values()):
+                    return
+
+        try:
+            await asyncio.wait_for(take(), self.case.patience)
+        except TimeoutError:
+            missing = [s for s, n in owed.items() if n > 0]
+            raise Broken(
+                f"the stream brings {self.case.stream_bars} closed bars of each symbol within {self.case.patience:g} s",
+                f"{len(missing)} symbol(s) had fewer, for example {missing[0]}; {len(events)} events came in all",
+            ) from None
+        return events
+
+
+@asynccontextmanager
+async def opened(case: DataSourceConformance, tmp_path: Path) -> AsyncIterator[Opened]:
+    """The case's source, opened as the runtime opens it, and closed afterwards."""
+    from alpha_forge.contracts.clock import SystemClock
+    from alpha_forge.contracts.plugin import SourceContext
+
+    with case.running(tmp_path) as params:
+        truth = {(symbol, bar.ts): bar for symbol, bar in case.truth(params)}
+        plugin = case.plugin_class()
+        source: Any = plugin(plugin.Params.model_validate(dict(params)))
+        clock = await source.find_clock() or SystemClock()
+        try:
+            await source.open(SourceContext(clock, tmp_path / "cache", {}))
+            yield Opened(case, source, clock, truth)
+        finally:
+            await source.close()
+
+
+def _run(case: DataSourceConformance, tmp_path: Path, body: Callable[[Opened], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with opened(case, tmp_path) as source:
+            await body(source)
+
+    asyncio.run(main())
+
+
+def check_order(pairs: Iterable[tuple[str, Bar]], interval: Interval, what: str) -> None:
+    """Each symbol's bars once, ascending, on the grid. Raises Broken."""
+    from alpha_forge.contracts.interval import iso
+
+    last: dict[str, int] = {}
+    for symbol, bar in pairs:
+        if not interval.on_grid(bar.ts):
+            raise Broken(
+                f"{what} brings closes on the grid of {interval}", f"{symbol} closed at {iso(bar.ts)}"
+            )
+        before = last.get(symbol)
+        if before is not None and bar.ts <= before:
+            how = "came twice" if bar.ts == before else f"came after {iso(before)}"
+            raise Broken(
+                f"{what} brings each closed bar of a symbol once, oldest first",
+                f"{symbol} at {iso(bar.ts)} {how}",
+            )
+        last[symbol] = bar.ts
+
+
+def compare(pairs: Iterable[tuple[str, Bar]], truth: dict[Key, Bar], what: str) -> None:
+    """Every bar is the truth's, in every value. Raises Broken for the first that is not."""
+    from alpha_forge.contracts.interval import iso
+
+    for symbol, bar in pairs:
+        true = truth.get((symbol, bar.ts))
+        if true is None:
+            raise Broken(f"{what} invents no bar", f"{symbol} at {iso(bar.ts)} does not exist")
+        for name, seen, wanted in zip(bar._fields, bar, true, strict=True):
+            if seen != wanted:
+                raise Broken(
+                    f"{what} brings closed bars as they are",
+                    f"{symbol} at {iso(bar.ts)}: {name} is {seen!r}, in truth {wanted!r}",
+                    "a bar in progress must never pass as closed; parse every digit",
+                )
+
+
+def complete(pairs: Iterable[tuple[str, Bar]], wanted: set[Key], what: str) -> None:
+    """No bar of `wanted` is missing. Raises Broken for the first."""
+    from alpha_forge.contracts.interval import iso
+
+    missing = sorted(wanted - {(symbol, bar.ts) for symbol, bar in pairs}, key=lambda k: (k[1], k[0]))
+    if missing:
+        symbol, ts = missing[0]
+        raise Broken(
+            f"{what} misses no bar", f"{symbol} at {iso(ts)} is missing, and {len(missing) - 1} more"
+        )
+
+
+@check(
+    "AF-D01",
+    "declares a universe, an interval, and how far its history lags",
+    "data",
+    remedy="give Params 'universe' and 'interval'; history_lag is a number of seconds, not negative",
+)
+def declares(case: DataSourceConformance, tmp_path: Path) -> None:
+    from alpha_forge.contracts.interval import Interval
+
+    plugin: Any = case.plugin_class()
+    fields = plugin.Params.model_fields
+    for name in ("universe", "interval"):
+        if name not in fields:
+            raise Broken(f"Params has '{name}'", f"it has {', '.join(fields) or 'no fields'}")
+    lag = plugin.history_lag
+    if isinstance(lag, bool) or not isinstance(lag, int | float) or not lag >= 0:
+        raise Broken("history_lag is a number of seconds, not negative", f"it is {lag!r}")
+    with case.running(tmp_path) as params:
+        instance = plugin(plugin.Params.model_validate(dict(params)))
+    try:
+        Interval.parse(instance.params.interval)
+    except ValueError as error:
+        raise Broken("'interval' is an interval such as 15m or 4h", str(error)) from error
+
+
+@check(
+    "AF-D02",
+    "history brings each bar of its range once, oldest first, on the grid",
+    "data",
+    remedy="drop what lies outside start < ts <= end, sort, and remove repetitions where pages meet",
+    needs=("AF-D01",),
+)
+def history_order(case: DataSourceConformance, tmp_path: Path) -> None:
+    from alpha_forge.contracts.interval import iso
+
+    async def body(source: Opened) -> None:
+        start, end = source.range()
+        inner = (start + source.interval.ns, end - source.interval.ns)
+        for begin, finish in ((start, end), inner):
+            pairs = await source.history(begin, finish)
+            outside = [(s, b.ts) for s, b in pairs if not begin < b.ts <= finish]
+            if outside:
+                raise Broken(
+                    "history yields closes with start < ts <= end",
+                    f"asked for ({iso(begin)}, {iso(finish)}], got {outside[0][0]} at {iso(outside[0][1])}",
+                )
+            check_order(pairs, source.interval, "history")
+
+    _run(case, tmp_path, body)
+
+
+@check(
+    "AF-D03",
+    "history is the truth: nothing missing, invented or altered",
+    "data",
+    remedy="page until the range is covered; leave out the bar still open; parse every digit",
+    needs=("AF-D02",),
+)
+def history_true(case: DataSourceConformance, tmp_path: Path) -> None:
+    async def body(source: Opened) -> None:
+        start, end = source.range()
+        pairs = await source.history(start, end)
+        compare(pairs, source.truth, "history")
+        complete(pairs, {k for k in source.truth if start < k[1] <= end}, "history")
+
+    _run(case, tmp_path, body)
+
+
+@check(
+    "AF-D04",
+    "history of two halves is history of the whole",
+    "data",
+    remedy="start is excluded and end included, always; keep no state between calls",
+    needs=("AF-D03",),
+)
+def history_halves(case: DataSourceConformance, tmp_path: Path) -> None:
+    async def body(source: Opened) -> None:
+        start, end = source.range()
+        middle = source.interval.floor((start + end) // 2)
+        whole = sorted(await source.history(start, end))
+        halves = sorted([*await source.history(start, middle), *await source.history(middle, end)])
+        if halves != whole:
+            odd = sorted(set(halves) ^ set(whole))[:1] or [next(x for x in halves if halves.count(x) > 1)]
+            raise Broken("(a, b] and (b, c] together are (a, c]", f"the first difference is {odd[0]}")
+        if sorted(await source.history(start, end)) != whole:
+            raise Broken("the same range gives the same bars", "another answer when asked again")
+
+    _run(case, tmp_path, body)
+
+
+@check(
+    "AF-D05",
+    "the stream brings each closed bar once, in order, on the grid",
+    "data",
+    remedy="remember the last close of each symbol; overlapping connections repeat bars",
+    needs=("AF-D01",),
+)
+def stream_order(case: DataSourceConformance, tmp_path: Path) -> None:
+    async def body(source: Opened) -> None:
+        events = await source.streamed()
+        _well_formed(events, source)
+        check_order(
+            [(e.symbol or "", e.bar) for e in events if e.closed and e.bar], source.interval, "the stream"
+        )
+
+    _run(case, tmp_path, body)
+
+
+def _well_formed(events: Iterable[MarketEvent], source: Opened) -> None:
+    from alpha_forge.contracts.types import BAR_CLOSE
+
+    for event in events:
+        if not event.closed:
+            continue
+        if event.type != BAR_CLOSE or event.bar is None or event.symbol not in source.symbols:
+            raise Broken(
+                f"a closed event is a {BAR_CLOSE} of a symbol of the universe, with its bar", f"{event}"
+            )
+        if event.bar.ts != event.ts:
+            raise Broken("an event's ts is its bar's close", f"event {event.ts}, bar {event.bar.ts}")
+
+
+@check(
+    "AF-D06",
+    "streamed bars are the truth: none missing in between, invented or altered; none closed before its time",
+    "data",
+    remedy="a bar is closed only when the source says so, with its final values",
+    needs=("AF-D05",),
+)
+def stream_true(case: DataSourceConformance, tmp_path: Path) -> None:
+    async def body(source: Opened) -> None:
+        events = await source.streamed()
+        pairs = [(e.symbol, e.bar) for e in events if e.closed and e.symbol and e.bar]
+        compare(pairs, source.truth, "the stream")
+        for symbol in source.symbols:
+            times = [bar.ts for s, bar in pairs if s == symbol]
+            if times:
+                between = {k for k in source.truth if k[0] == symbol and min(times) <= k[1] <= max(times)}
+                complete([p for p in pairs if p[0] == symbol], between, "the stream")
+
+    _run(case, tmp_path, body)
+
+
+@check(
+    "AF-D07",
+    "history and stream agree where they overlap",
+    "data",
+    remedy="the same parsing and the same ts (the close) on both ways",
+    needs=("AF-D03", "AF-D06"),
+)
+def overlap(case: DataSourceConformance, tmp_path: Path) -> None:
+    async def body(source: Opened) -> None:
+        events = await source.streamed()
+        streamed = {(e.symbol, e.ts): e.bar for e in events if e.closed and e.symbol and e.bar}
+        first = min(ts for _, ts in streamed) - source.interval.ns
+        past = {(s, b.ts): b for s, b in await source.history(first, max(ts for _, ts in streamed))}
+        for key, bar in streamed.items():
+            if key in past and past[key] != bar:
+                raise Broken("a bar is the same from history and from the stream", f"{past[key]} and {bar}")
+
+    _run(case, tmp_path, body)
+
+
+@check(
+    "AF-D08",
+    "cancelled, it ends within a second and leaves nothing open",
+    "data",
+    remedy="release connections and tasks in 'finally'; await what you cancel",
+    needs=("AF-D05",),
+)
+def cancellation(case: DataSourceConformance, tmp_path: Path) -> None:
+    before = {t.ident for t in threading.enumerate()}
+
+    async def body(source: Opened) -> None:
+        own = asyncio.all_tasks()
+        started = asyncio.Event()
+
+        async def take() -> None:
+            async for _ in source.source.stream():
+                started.set()
+
+        task = asyncio.create_task(take())
+        done, _ = await asyncio.wait(
+            (task, asyncio.create_task(started.wait())),
+            timeout=case.patience,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        task.cancel()
+        _, running = await asyncio.wait((task,), timeout=1.0)
+        if running:
+            raise Broken("a cancelled stream ends within 1 s", "it was still running")
+        try:
+            await asyncio.wait_for(source.source.close(), 1.0)
+        except TimeoutError:
+            raise Broken("close ends within 1 s", "it was still running") from None
+        await asyncio.sleep(0)
+        left = [t for t in asyncio.all_tasks() - own if not t.done() and t not in done]
+        if left:
+            raise Broken("nothing is left running after close", f"the task {left[0].get_name()} is")
+
+    _run(case, tmp_path, body)
+    threads = [t for t in threading.enumerate() if t.ident not in before and not t.daemon]
+    if threads:
+        raise Broken("no thread is left after close", f"{threads[0].name} is")
+
+
+@check(
+    "AF-D09",
+    "close may come twice, or without open; using it then is a clear error",
+    "data",
+    remedy="check for being open in stream() and history(); make close idempotent",
+    needs=("AF-D01",),
+)
+def lifecycle(case: DataSourceConformance, tmp_path: Path) -> None:
+    from alpha_forge.contracts.errors import AlphaForgeError
+
+    async def body(source: Opened) -> None:
+        start, end = source.range()
+        await source.source.close()
+        await source.source.close()
+        try:
+            await source.history(start, end)
+        except AlphaForgeError:
+            pass
+        except Exception as error:
+            raise Broken(
+                "history after close is an AlphaForgeError", f"{type(error).__name__}: {error}"
+            ) from error
+        else:
+            raise Broken("history after close is an error", "it answered")
+        plugin = type(source.source)
+        await plugin(source.source.params).close()
+
+    _run(case, tmp_path, body)
+
+
+@check(
+    "AF-D10",
+    "history can be asked while the stream runs, by several at once",
+    "data",
+    remedy="keep no shared cursor; repairs run beside the stream and beside each other",
+    needs=("AF-D03", "AF-D05"),
+)
+def concurrent(case: DataSourceConformance, tmp_path: Path) -> None:
+    async def body(source: Opened) -> None:
+        start, end = source.range()
+        alone = sorted(await source.history(start, end))
+        streaming = asyncio.create_task(source.streamed())
+        try:
+            answers = await asyncio.gather(*(source.history(start, end) for _ in range(3)))
+            await streaming
+        finally:
+            streaming.cancel()
+            await asyncio.gather(streaming, return_exceptions=True)
+        for answer in answers:
+            if sorted(answer) != alone:
+                raise Broken(
+                    "history answers the same whatever runs beside it",
+                    f"{len(answer)} bars beside others, {len(alone)} alone",
+                )
+
+    _run(case, tmp_path, body)
+
+
+CHECKS: tuple[Check, ...] = (
+    declares,
+    history_order,
+    history_true,
+    history_halves,
+    stream_order,
+    stream_true,
+    overlap,
+    cancellation,
+    lifecycle,
+    concurrent,
+)

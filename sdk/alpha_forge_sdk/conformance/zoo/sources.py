@@ -1,7 +1,225 @@
-"""Specimens of this kind."""
+"""Data sources that each break one promise, and a correct one: a tape of bars that is played at once."""
 
-from alpha_forge_sdk.conformance.case import Conformance
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from alpha_forge.contracts.errors import SourceError
+from alpha_forge.contracts.interval import Interval
+from alpha_forge.contracts.params import Params as BaseParams
+from alpha_forge.contracts.plugin import DataSource, SourceContext
+from alpha_forge.contracts.types import BAR_CLOSE, Bar, BarBlock, MarketEvent
+from alpha_forge_sdk.conformance.case import Conformance, DataSourceConformance
 from alpha_forge_sdk.conformance.zoo import Specimen
+from alpha_forge_sdk.testing.bars import COLUMNS, made_bars
 
-BROKEN: tuple[Specimen, ...] = ()
-CORRECT: tuple[type[Conformance], ...] = ()
+PAST, FUTURE = 40, 6
+FIRST = Interval.parse("1h").ts(480_000)
+
+
+def tape(symbols: Sequence[str], interval: Interval) -> dict[str, list[Bar]]:
+    """Every bar of every symbol, past and future, oldest first."""
+    made = made_bars(PAST + FUTURE, len(symbols), seed=11)
+    return {
+        symbol: [
+            Bar(FIRST + (k + 1) * interval.ns, *(float(made[c][k, i]) for c in COLUMNS))
+            for k in range(PAST + FUTURE)
+        ]
+        for i, symbol in enumerate(symbols)
+    }
+
+
+class TapeClock:
+    """Stands where the stream is."""
+
+    def __init__(self, now: int) -> None:
+        self.time = now
+
+    def now(self) -> int:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
+class TapeSource(DataSource):
+    """Plays a made-up tape: the past by history, the rest by the stream. Correct."""
+
+    class Params(BaseParams):
+        """What to play."""
+
+        universe: tuple[str, ...] = Field(("AAA", "BBB"), min_length=1, description="symbols")
+        interval: str = Field("1h", description="length of a bar", pattern="^[1-9][0-9]*[mhd]$")
+
+    def __init__(self, params: Params) -> None:
+        super().__init__(params)
+        self.interval = Interval.parse(params.interval)
+        self.clock = TapeClock(FIRST + PAST * self.interval.ns)
+        self.bars: dict[str, list[Bar]] | None = None
+
+    async def find_clock(self) -> Any:
+        return self.clock
+
+    async def open(self, context: SourceContext) -> None:
+        self.bars = tape(self.params.universe, self.interval)
+
+    def opened(self) -> dict[str, list[Bar]]:
+        if self.bars is None:
+            raise SourceError("AF5008", "the source is not open", "call open first")
+        return self.bars
+
+    def closing(self, bar: Bar) -> Bar:
+        """The bar as the stream tells it."""
+        return bar
+
+    async def stream(self) -> AsyncIterator[MarketEvent]:
+        bars = self.opened()
+        for k in range(PAST, PAST + FUTURE):
+            for symbol in self.params.universe:
+                bar = bars[symbol][k]
+                half = bar._replace(close=(bar.open + bar.close) / 2)
+                yield MarketEvent(BAR_CLOSE, symbol, bar.ts, half)
+                await asyncio.sleep(0)
+            for symbol in self.params.universe:
+                bar = self.closing(bars[symbol][k])
+                self.clock.time = max(self.clock.time, bar.ts)
+                yield MarketEvent(BAR_CLOSE, symbol, bar.ts, bar, closed=True)
+        await asyncio.Event().wait()
+
+    def chosen(self, symbol: str, start: int, end: int) -> list[Bar]:
+        """What history answers for one symbol."""
+        return [b for b in self.opened()[symbol] if start < b.ts <= min(end, self.clock.time)]
+
+    async def history(self, symbols: Sequence[str], start: int, end: int) -> AsyncIterator[BarBlock]:
+        for symbol in symbols:
+            chosen = self.chosen(symbol, start, end)
+            await asyncio.sleep(0)
+            columns: list[Any] = [np.array(c, dtype=float) for c in zip(*(b[1:] for b in chosen), strict=True)]
+            if chosen:
+                yield BarBlock(symbol, np.array([b.ts for b in chosen]), *columns)
+
+    async def close(self) -> None:
+        self.bars = None
+
+
+class LagsIntoTheFuture(TapeSource):
+    """Declares a negative lag."""
+
+    history_lag = -1.0
+
+
+class IncludesStart(TapeSource):
+    """Takes start for included."""
+
+    def chosen(self, symbol: str, start: int, end: int) -> list[Bar]:
+        return [b for b in self.opened()[symbol] if start <= b.ts <= min(end, self.clock.time)]
+
+
+class DropsEveryTenthBar(TapeSource):
+    """Loses the bar where its pages meet."""
+
+    def chosen(self, symbol: str, start: int, end: int) -> list[Bar]:
+        return [b for b in super().chosen(symbol, start, end) if (b.ts - FIRST) // self.interval.ns % 10]
+
+
+class ForgetsFirstPage(TapeSource):
+    """Answers a long range from its first bar on, and a short one from its second."""
+
+    def chosen(self, symbol: str, start: int, end: int) -> list[Bar]:
+        found = super().chosen(symbol, start, end)
+        return found if len(found) > PAST * 0.8 else found[1:]
+
+
+class RepeatsClosedBar(TapeSource):
+    """Streams every closed bar twice, as two connections would."""
+
+    async def stream(self) -> AsyncIterator[MarketEvent]:
+        async for event in super().stream():
+            yield event
+            if event.closed:
+                yield event
+
+
+class ClosesBarInProgress(TapeSource):
+    """Tells the bar in progress as closed."""
+
+    def closing(self, bar: Bar) -> Bar:
+        return bar._replace(close=(bar.open + bar.close) / 2)
+
+
+class HistoryRevisesStream(TapeSource):
+    """History gives other values for what was streamed."""
+
+    def chosen(self, symbol: str, start: int, end: int) -> list[Bar]:
+        last = FIRST + PAST * self.interval.ns
+        return [
+            b if b.ts <= last else b._replace(volume=b.volume + 1) for b in super().chosen(symbol, start, end)
+        ]
+
+
+class LeavesTaskRunning(TapeSource):
+    """Starts a task that nobody ends."""
+
+    async def open(self, context: SourceContext) -> None:
+        await super().open(context)
+        self.beat: Any = None
+
+    async def stream(self) -> AsyncIterator[MarketEvent]:
+        self.beat = asyncio.create_task(asyncio.Event().wait(), name="heartbeat")
+        async for event in super().stream():
+            yield event
+
+
+class AnswersAfterClose(TapeSource):
+    """Goes on answering when it is closed."""
+
+    async def close(self) -> None:
+        pass
+
+
+class SharesOneCursor(TapeSource):
+    """Keeps the range of the last call: calls beside each other mix up."""
+
+    async def history(self, symbols: Sequence[str], start: int, end: int) -> AsyncIterator[BarBlock]:
+        self.left = list(symbols)
+        while self.left:
+            symbol = self.left.pop(0)
+            async for block in super().history([symbol], start, end):
+                yield block
+
+
+class TapeCase(DataSourceConformance):
+    """The case of a zoo source."""
+
+    @contextmanager
+    def running(self, tmp_path: Path) -> Iterator[Mapping[str, Any]]:
+        yield {"universe": ("AAA", "BBB"), "interval": "1h"}
+
+    def truth(self, params: Mapping[str, Any]) -> Iterable[tuple[str, Bar]]:
+        return [(s, b) for s, bars in tape(params["universe"], Interval.parse("1h")).items() for b in bars]
+
+
+def _case(source: type[DataSource]) -> type[Conformance]:
+    return type(f"{source.__name__}Case", (TapeCase,), {"plugin": source, "__module__": __name__})
+
+
+BROKEN: tuple[Specimen, ...] = (
+    Specimen(_case(LagsIntoTheFuture), "AF-D01", "not negative"),
+    Specimen(_case(IncludesStart), "AF-D02", "start < ts <= end"),
+    Specimen(_case(DropsEveryTenthBar), "AF-D03", "is missing"),
+    Specimen(_case(ForgetsFirstPage), "AF-D04", "together"),
+    Specimen(_case(RepeatsClosedBar), "AF-D05", "came twice"),
+    Specimen(_case(ClosesBarInProgress), "AF-D06", "close is"),
+    Specimen(_case(HistoryRevisesStream), "AF-D07", "from history and from the stream"),
+    Specimen(_case(LeavesTaskRunning), "AF-D08", "heartbeat"),
+    Specimen(_case(AnswersAfterClose), "AF-D09", "it answered"),
+    Specimen(_case(SharesOneCursor), "AF-D10", "beside"),
+)
+CORRECT: tuple[type[Conformance], ...] = (_case(TapeSource),)
