@@ -43,12 +43,10 @@ def market_bars(exchange: SandboxExchange, symbol: str, interval: str, start: in
     prices, volumes, _ = exchange.market.instrument(symbol).decimals
     opens_from, opens_to = (start - length) // 1_000_000 + 1, (end - length) // 1_000_000 + 1
     table = exchange.market.bars(symbol, interval, opens_from, opens_to)
-    return [
-        Bar(
-            int(table[0, k]) * 1_000_000 + length,
-            # Through text, as the exchange sends it: dividing integers would round elsewhere.
-            *(float(f"{int(table[c, k])}e-{prices}") for c in (1, 2, 3, 4)),
-            float(f"{int(table[5, k])}e-{volumes}"),
-        )
-        for k in range(table.shape[1])
-    ]
+    found = []
+    for column in table.T.tolist():
+        # Through text, as the exchange sends it: dividing integers would round elsewhere.
+        open_, high, low, close = (float(f"{value}e-{prices}") for value in column[1:5])
+        volume = float(f"{column[5]}e-{volumes}")
+        found.append(Bar(column[0] * 1_000_000 + length, open_, high, low, close, volume))
+    return found
