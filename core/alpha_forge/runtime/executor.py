@@ -27,6 +27,10 @@ class FlowExecutor:
         self.router = EventRouter(dag.flows)
         self._bus = EventBus()
         self._results = ResultHandler(dag.sink_columns())
+        self._delivered_base = {
+            f.event: tuple(c for c in f.base_columns if (f.name, c) in dag.sink_columns())
+            for f in dag.frames.values()
+        }
         self._runners: dict[str, StepRunner] = {
             n.id: make_runner(dag, n) for n in dag.nodes.values() if n.kind in ("features", "model")
         }
@@ -63,6 +67,10 @@ class FlowExecutor:
 
     def run(self, flow: FlowDefinition, row: int, symbols: Int) -> None:
         """Run a flow on the bars of `symbols` at `row`, then everything that its events trigger."""
+        frame = self._frames[flow.frame]
+        if flow.event == self._dag.frames[flow.frame].event:
+            for column in self._delivered_base[flow.event]:
+                self._results.deliver(flow.frame, column, frame, row, symbols)
         self._run_steps(flow, row, symbols, (flow.event,))
         while (queued := self._bus.take()) is not None:
             self._follow(queued.published, queued.chain)

@@ -75,10 +75,14 @@ class ResultHandler:
                 )
             frame.store(number, row, symbols, values)
             if delivered:
-                # A copy: the output may be a view of an array that the plugin uses again.
-                ts = frame.interval.ts(row)
-                self._predictions.append(PredictedRow(node.frame, column, ts, symbols, values.copy()))
+                self.deliver(node.frame, column, frame, row, symbols)
         return self._events(node, frame, row, symbols, outputs[0]) if node.emits else None
+
+    def deliver(self, name: str, column: str, frame: FrameLog, row: int, symbols: Int) -> None:
+        """Note the values of a delivered column of the frame `name` at `row`."""
+        # A copy: the ring is written to again, before the values have left it.
+        values = frame.values(column, row, symbols).copy()
+        self._predictions.append(PredictedRow(name, column, frame.interval.ts(row), symbols, values))
 
     def _events(self, node: Node, frame: FrameLog, row: int, symbols: Int, values: Float) -> list[Published]:
         finite = symbols[np.isfinite(values)]

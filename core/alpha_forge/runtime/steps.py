@@ -93,6 +93,8 @@ class RecursiveRunner:
         self.generations = Generations(
             feature, node.settle, symbols, node.upstream, always_known=always_known
         )
+        # Several events, or one that several steps publish, may tell of the same bar.
+        self._newest = np.full(symbols, -1, dtype=np.int64) if node.on else None
 
     def windows(self) -> tuple[tuple[str, int], ...]:
         return ()
@@ -100,8 +102,23 @@ class RecursiveRunner:
     def run(self, inputs: InputResolver) -> tuple[Float, ...]:
         columns = tuple(inputs.now(c, everyone=self._panel) for c in self.node.inputs)
         symbols = inputs.frame.everyone if self._panel else inputs.symbols
-        outputs = self.generations.step(inputs.row, symbols, columns)
+        outputs = self._step(inputs, symbols, columns)
         return tuple(o[inputs.symbols] for o in outputs) if self._panel else outputs
+
+    def _step(self, inputs: InputResolver, symbols: Int, columns: tuple[Float, ...]) -> tuple[Float, ...]:
+        """Move the states on by this row, once a symbol; a row that they have seen has its value already."""
+        if self._newest is None:
+            return self.generations.step(inputs.row, symbols, columns)
+        fresh = self._newest[symbols] < inputs.row
+        self._newest[symbols] = inputs.row
+        if fresh.all():
+            return self.generations.step(inputs.row, symbols, columns)
+        outputs = tuple(inputs.frame.values(c, inputs.row, symbols).copy() for c in self.node.outputs)
+        if fresh.any():
+            found = self.generations.step(inputs.row, symbols[fresh], tuple(c[fresh] for c in columns))
+            for output, values in zip(outputs, found, strict=True):
+                output[fresh] = values
+        return outputs
 
 
 class ModelRunner:
