@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tests.docs.klines import write_klines
@@ -37,6 +39,22 @@ mkdir -p tmp/models && cp -r "$kept"/. tmp/models && cat "$kept.out"
 """
 
 
+# Where there is no curl, this much of it.
+_CURL = """\
+#!{python}
+import sys, time, urllib.error, urllib.request
+tries = 1 + int(sys.argv[sys.argv.index("--retry") + 1]) if "--retry" in sys.argv else 1
+for left in reversed(range(tries)):
+    try:
+        print(urllib.request.urlopen(sys.argv[-1]).read().decode())
+        break
+    except urllib.error.URLError as error:
+        if not left or not isinstance(error.reason, ConnectionRefusedError):
+            sys.exit(str(error))
+        time.sleep(0.5)
+"""
+
+
 class Reader:
     """One reader with a folder of his own, in which the examples lie, and recorded klines."""
 
@@ -47,13 +65,19 @@ class Reader:
             made.mkdir(parents=True)
         shutil.copytree(ROOT / "examples", folder / "examples")
         write_klines(folder / "klines")
-        command = self._bin / "alpha_forge"
         real = Path(sys.executable).with_name("alpha_forge")
-        command.write_text(_TRAIN.format(real=real, store=store))
-        command.chmod(0o755)
+        self._command("alpha_forge", _TRAIN.format(real=real, store=store))
+        if shutil.which("curl") is None:
+            self._command("curl", _CURL.format(python=sys.executable))
+
+    def _command(self, name: str, text: str) -> None:
+        path = self._bin / name
+        path.write_text(text)
+        path.chmod(0o755)
 
     def follow(self, blocks: list[Block]) -> None:
         """Do everything, in one shell, in order. Raises AssertionError that names the line of the page."""
+        blocks = self._on_free_ports(blocks)
         script = ["set -euo pipefail", f"cd {self.folder}"]
         for block in blocks:
             script += self._lines(block)
@@ -64,6 +88,20 @@ class Reader:
         said = (self._typed / f"{last}.out").read_text(errors="replace") if done else log
         assert code == 0, f"line {last}: exit code {code}\n{said}"
         self._compare(blocks)
+
+    @staticmethod
+    def _on_free_ports(blocks: list[Block]) -> list[Block]:
+        """The blocks with each port that a page names (18090 …) replaced by one that nobody has."""
+        named = sorted({port for block in blocks for port in re.findall(r"\b180\d\d\b", block.text)})
+        with contextlib.ExitStack() as held:
+            sockets = [held.enter_context(socket.socket()) for _ in named]
+            for each in sockets:
+                each.bind(("127.0.0.1", 0))
+            free = {port: str(each.getsockname()[1]) for port, each in zip(named, sockets, strict=True)}
+        return [
+            replace(block, text=re.sub(r"\b180\d\d\b", lambda found: free[found[0]], block.text))
+            for block in blocks
+        ]
 
     def _lines(self, block: Block) -> list[str]:
         """What the shell is told for one block."""

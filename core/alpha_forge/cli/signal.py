@@ -17,7 +17,13 @@ from alpha_forge.cli.running import cache_option, loaded, sandbox_options
 @sandbox_options
 @cache_option
 @click.option("--bars", type=click.IntRange(min=1), help="Stop after this many closed bars of each symbol.")
-@click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True)
+@click.option(
+    "--log-format",
+    type=click.Choice(("text", "json")),
+    default="text",
+    show_default=True,
+    help="Form of the log lines on standard error.",
+)
 @click.option("--quiet", is_flag=True, help="Log warnings and errors only, and draw no progress bar.")
 def signal(
     config: Path,
