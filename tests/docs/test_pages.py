@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from alpha_forge.cli import COMMANDS
 from alpha_forge.dsl.document import STEP_KINDS, Scheduling, Training, Warmup
@@ -108,6 +109,14 @@ def test_the_dsl_reference_has_every_key() -> None:
     keys |= {"column", "durability", "max_backlog", "on_backlog", "drain_seconds"}
     keys |= {"timeout", "max_batch", "retries", "capabilities"}
     assert not {key for key in keys if f"`{key}`" not in text}
+
+
+def test_the_readme_shows_the_example_that_ships() -> None:
+    shown = next(b.text for b in blocks(ROOT / "README.md") if b.language == "yaml")
+    example = ROOT / "examples" / "08_signal_generation" / "minimal_signal_generation.yaml"
+    ships = yaml.safe_load(example.read_text(encoding="utf-8"))
+    ships.pop("training")
+    assert yaml.safe_load(shown) == ships
 
 
 def test_the_readme_names_every_command() -> None:
