@@ -18,7 +18,7 @@ def check(config: Path, overrides: tuple[str, ...], form: str) -> None:
     from alpha_forge.plan.compiler import load, preflight
 
     compiled = load(config, overrides)
-    preflight(compiled.dag)
+    preflight(compiled)
     dag = compiled.dag
     if form == "json":
         json_out({"errors": [], "name": dag.name, "steps": len(dag.nodes), "sinks": len(dag.sinks)})

@@ -49,7 +49,7 @@ def signal(
 
     set_up(log_format, quiet=quiet)
     with loaded(config, overrides, sandbox=sandbox, speed=speed, data=data, seed=seed) as compiled:
-        preflight(compiled.dag)
+        preflight(compiled)
         with shown_progress(quiet=quiet or log_format == "json") as progress:
             runner = RealTimeRunner(
                 compiled.document, compiled.dag, bars=bars, cache_dir=cache, progress=progress

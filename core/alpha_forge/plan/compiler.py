@@ -56,10 +56,12 @@ def load(path: FilePath | str, overrides: Sequence[str] = (), *, training: bool 
     return Compiled(document, dag)
 
 
-def preflight(dag: EventFlowDAG) -> None:
-    """Ask every sink whether it is plain already now that it can't work. Raises the first one's AlphaForgeError."""
-    for sink in dag.sinks:
-        sink.plugin(sink.params).preflight()
+def preflight(compiled: Compiled) -> None:
+    """Ask every sink whether it is plain already now that it can't work. Raises ConfigError with all that say so."""
+    diagnostics = Diagnostics(compiled.document.source)
+    for config, sink in zip(compiled.document.signal.sinks, compiled.dag.sinks, strict=True):
+        ask(diagnostics, (*config.path, "params"), f"'{sink.name}'", sink.plugin(sink.params).preflight)
+    diagnostics.raise_if_any()
 
 
 def compile_document(
