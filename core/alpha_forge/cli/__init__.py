@@ -17,7 +17,7 @@ COMMANDS = {
     "check": ("alpha_forge.cli.check:check", "Check a configuration without connecting anywhere."),
     "plan": ("alpha_forge.cli.plan:plan", "Show the graph of a configuration, and its warm-up."),
     "train": ("alpha_forge.cli.train:train", "Train the checkpoint that the model step names."),
-    "plugins": ("alpha_forge.cli.plugins:plugins", "List the installed plugins, or show one."),
+    "plugins": ("alpha_forge.cli.plugins:plugins", "List, show or validate the installed plugins."),
     "sandbox": ("alpha_forge.cli.sandbox:sandbox", "Run a local exchange."),
 }
 """Command → where it is, and what the help of the whole says of it: that must not cost an import."""

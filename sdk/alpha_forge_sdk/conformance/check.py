@@ -36,10 +36,11 @@ def _always(case: Conformance) -> str | None:
 class Check:
     """One promise of the contract, and how it is tried.
 
-    ``run`` gets the case and a fresh directory; it returns if the promise holds and raises `Broken` if not. Any
-    other exception is an error of the plugin at this check (status ``error``). ``applies`` gives None, or the reason
-    why the check is skipped: it reads declarations only. ``needs`` are ids of checks without which this one can't be
-    judged: where one of them failed, this one is skipped as ``needs AF-…``.
+    ``run`` gets the case and a fresh directory; it returns if the promise holds (None, or figures to be told with
+    the pass) and raises `Broken` if not. Any other exception is an error of the plugin at this check (status
+    ``error``). ``applies`` gives None, or the reason why the check is skipped: it reads declarations only. ``needs``
+    are ids of checks without which this one can't be judged: where one of them failed, this one is skipped as
+    ``needs AF-…``.
     """
 
     id: str
@@ -47,7 +48,7 @@ class Check:
     kinds: tuple[str, ...]
     """Of `KINDS`: ``data``, ``transforms``, ``features``, ``models``, ``sinks``."""
     remedy: str
-    run: Callable[[Any, Any], None]
+    run: Callable[[Any, Any], str | None]
     applies: Callable[[Any], str | None] = _always
     needs: tuple[str, ...] = ()
 
@@ -59,10 +60,10 @@ def check(
     remedy: str,
     applies: Callable[[Any], str | None] = _always,
     needs: tuple[str, ...] = (),
-) -> Callable[[Callable[[Any, Any], None]], Check]:
+) -> Callable[[Callable[[Any, Any], str | None]], Check]:
     """Make a `Check` of a function ``(case, tmp_path)``. A module lists its checks in ``CHECKS``; nothing registers."""
 
-    def make(function: Callable[[Any, Any], None]) -> Check:
+    def make(function: Callable[[Any, Any], str | None]) -> Check:
         return Check(id, title, kinds, remedy, function, applies, needs)
 
     return make
@@ -90,7 +91,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Verdict:
-    """All outcomes of one plugin. ``verdict``: pass, fail, error."""
+    """All outcomes of one plugin, or of a pack that can't be used. ``verdict``: pass, fail, error."""
 
     name: str
     distribution: str
@@ -98,7 +99,7 @@ class Verdict:
     sha256: str
     outcomes: list[Outcome] = field(default_factory=list)
     problem: str = ""
-    """Why nothing could be checked (the pack is broken, no case): the verdict is ``error`` then."""
+    """Why it can't be judged, in part or at all (broken, no ``read_back``): the verdict is ``error`` then."""
 
     @property
     def verdict(self) -> str:

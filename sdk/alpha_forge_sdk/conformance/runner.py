@@ -11,6 +11,9 @@ from typing import ClassVar
 from alpha_forge_sdk.conformance.case import Conformance
 from alpha_forge_sdk.conformance.check import Broken, Check, NotApplicable, Outcome
 
+FOUNDATION = ("AF-P01", "AF-P06")
+"""A class of its kind, with examples to make it from: without these every other check would only repeat the fault."""
+
 
 class Session:
     """The outcomes of one case class. Each check runs once, however often it is asked for or needed."""
@@ -41,7 +44,7 @@ class Session:
         return [self.outcome(c) for c in self._checks.values()]
 
     def _judge(self, check: Check) -> Outcome:
-        for needed in check.needs:
+        for needed in (*self._foundation(check), *check.needs):
             if needed not in self._checks:
                 continue
             before = self.outcome(self._checks[needed])
@@ -61,6 +64,10 @@ class Session:
             )
         return outcome
 
+    def _foundation(self, check: Check) -> tuple[str, ...]:
+        """What must hold before a check of the plugin's work means anything; AF-P checks name it themselves."""
+        return () if check.id.startswith("AF-P") else FOUNDATION
+
     def _run(self, check: Check) -> Outcome:
         reason: str | None
         try:
@@ -68,7 +75,7 @@ class Session:
             if reason is not None:
                 return Outcome(check.id, check.title, "skip", reason)
             with tempfile.TemporaryDirectory(prefix=f"{check.id}-", dir=self._directory()) as folder:
-                check.run(self.case, Path(folder))
+                figures = check.run(self.case, Path(folder))
         except NotApplicable as skip:
             return Outcome(check.id, check.title, "skip", str(skip))
         except Broken as broken:
@@ -78,7 +85,7 @@ class Session:
             where = traceback.format_exception(error)[-3:]
             detail = f"{type(error).__name__}: {error}\n{''.join(where)}"
             return Outcome(check.id, check.title, "error", detail, check.remedy)
-        return Outcome(check.id, check.title, "pass")
+        return Outcome(check.id, check.title, "pass", figures or "")
 
     def _directory(self) -> Path:
         self._root.mkdir(parents=True, exist_ok=True)

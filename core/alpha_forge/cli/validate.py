@@ -1,0 +1,78 @@
+"""`alpha_forge plugins validate`: the conformance kit on what is installed, and on itself."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+import click
+
+from alpha_forge.cli.common import format_option, json_out
+from alpha_forge.contracts.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from alpha_forge_sdk.conformance.selftest import SelfTest
+
+DEADLINE = 30.0
+
+
+@click.command("validate")
+@click.argument("names", metavar="[NAME|PACK]…", nargs=-1)
+@click.option(
+    "--selftest", "itself", is_flag=True, help="Run the kit on its own zoo of broken plugins instead."
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Plugins checked side by side. More than one disturbs the checks that measure time.",
+)
+@click.option(
+    "--deadline",
+    type=click.FloatRange(min=0, min_open=True),
+    default=DEADLINE,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longest time that an import may take: after it the pack or plugin is broken.",
+)
+@format_option("text", "json", "junit")
+@click.pass_context
+def validate(
+    context: click.Context, names: tuple[str, ...], itself: bool, jobs: int, deadline: float, form: str
+) -> None:
+    """Run the conformance kit on plugins (NAME), all plugins of a PACK, or everything that is installed.
+
+    Exits 0 if everything passes, 1 if anything fails or can't be judged, 2 for a name that nothing has.
+    """
+    if importlib.util.find_spec("hypothesis") is None:
+        raise MissingExtraError("the conformance kit", "sdk")
+    if itself:
+        if names:
+            raise click.UsageError("--selftest takes no names: it runs on the kit's own zoo")
+        context.exit(_selftest(jobs, form))
+    context.exit(_validate(names, jobs, deadline, form))
+
+
+def _validate(names: tuple[str, ...], jobs: int, deadline: float, form: str) -> int:
+    from alpha_forge_sdk.conformance import report
+    from alpha_forge_sdk.conformance.validate import Limits, validate
+
+    verdicts = validate(names, jobs=jobs, limits=Limits(importing=deadline))
+    if form == "json":
+        json_out(report.as_json(verdicts))
+    else:
+        report.write(report.as_junit(verdicts) if form == "junit" else report.as_text(verdicts))
+    return int(any(v.verdict != "pass" for v in verdicts))
+
+
+def _selftest(jobs: int, form: str) -> int:
+    from alpha_forge_sdk.conformance import report
+    from alpha_forge_sdk.conformance.selftest import selftest
+
+    result: SelfTest = selftest(jobs=jobs)
+    if form == "json":
+        json_out(result.as_json())
+    else:
+        report.write(report.as_junit(result.as_verdicts()) if form == "junit" else result.as_text())
+    return int(bool(result.deviations))
