@@ -110,6 +110,8 @@ def _columns(
     features = bind_features(steps, frames, declared, diagnostics)
     models = bind_models(steps, frames, declared, diagnostics)
     by_position = sorted((*features, *models), key=lambda s: s.bound.step.path)
+    placed = {id(s.bound) for s in by_position}
+    declared.columns += [c for b in steps if id(b) not in placed for c in b.columns]
     found: dict[str, FrameColumns] = {}
     for name, draft in frames.items():
         columns = FrameColumns()
@@ -122,7 +124,7 @@ def _columns(
         before = len(diagnostics.found)
         check_columns(name, columns, declared, diagnostics)
         if len(diagnostics.found) == before:
-            columns.steps = order_steps(name, columns, diagnostics)
+            columns.steps = order_steps(name, columns, diagnostics) or columns.steps
         found[name] = columns
     return found
 

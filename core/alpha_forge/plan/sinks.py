@@ -57,9 +57,12 @@ def _target(
     """(frame, column) that a sink receives."""
     path = (*config.path, "column")
     if config.column is not None:
-        matches = [
-            (f, c) for f, made in columns.items() for c in made.all() if config.column in (c, f"{f}.{c}")
-        ]
+        # A column that is written twice is one all the same: the mistake is told where it is made.
+        matches = list(
+            dict.fromkeys(
+                (f, c) for f, made in columns.items() for c in made.all() if config.column in (c, f"{f}.{c}")
+            )
+        )
         if len(matches) == 1:
             return matches[0]
         name = config.column.split(".", 1)[-1]
