@@ -10,19 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alpha_forge.contracts.clock import Clock, SystemClock
-from alpha_forge.contracts.errors import AlphaForgeError, SinkEmitError, SourceError
+from alpha_forge.contracts.errors import SinkEmitError
 from alpha_forge.contracts.interval import NS, iso, to_datetime
 from alpha_forge.contracts.plugin import DataSource, SourceContext
-from alpha_forge.contracts.types import BAR_CLOSE, Bar, BarBatch
+from alpha_forge.contracts.types import BAR_CLOSE, BarBatch
 from alpha_forge.dsl.document import Document
 from alpha_forge.plan.graph import EventFlowDAG
-from alpha_forge.runtime.delivery.backoff import Backoff
 from alpha_forge.runtime.emitter import PredictionEmitter, SignalEmitter, create_emitter_from_dsl
 from alpha_forge.runtime.engine import Engine
 from alpha_forge.runtime.feed import Feed
 from alpha_forge.runtime.memory import MemoryObserver
 from alpha_forge.runtime.progress import Progress, Silent
-from alpha_forge.runtime.sequencer import RepairRequest
+from alpha_forge.runtime.repair import Repairer
 from alpha_forge.runtime.warmup import WarmupOrchestrator, WarmupResult
 
 log = logging.getLogger("alpha_forge.runner")
@@ -68,8 +67,7 @@ class RealTimeRunner:
         self._clock = clock
         self._sources = sources
         self._memory = MemoryObserver()
-        self._repairs: set[asyncio.Task[None]] = set()
-        self._broken: BaseException | None = None
+        self._silence = SilenceWatch(dag)
         self._stopping = False
         self._wake: asyncio.Event | None = None
         self.engine = Engine(dag)
@@ -100,6 +98,8 @@ class RealTimeRunner:
                 log.error("%s", error.message)
             raise
         await self._shut_down(feeds, emitter, compute)
+        bars, emitted = self.summary.bars, self.summary.emitted
+        log.info("Signal generation completed: %d bars, %d predictions", bars, emitted)
         return self.summary
 
     def _make_feeds(self, wake: asyncio.Event) -> list[Feed]:
@@ -158,30 +158,28 @@ class RealTimeRunner:
         self, feeds: list[Feed], clock: Clock, predictions: PredictionEmitter, compute: ThreadPoolExecutor
     ) -> None:
         assert self._wake is not None
-        loop = asyncio.get_running_loop()
-        buffer_ns = int(self._dag.buffer_seconds * NS)
-        while not self._stopping:
-            self._wake.clear()
-            if self._broken is not None:
-                raise SourceError(
-                    "AF5032",
-                    f"a repair failed: {type(self._broken).__name__}: {self._broken}",
-                    "ALPHA_FORGE_DEBUG=1 shows the traceback",
-                ) from self._broken
-            for feed in feeds:
-                feed.check()
-                feed.sort_in()
-            batches = [item for feed in feeds for item in feed.take()]
-            if batches:
-                batches.sort(key=lambda item: item[1].ts)
-                await loop.run_in_executor(compute, self._process, batches, predictions)
-                continue  # more may have come meanwhile
-            if all(feed.sequencer.finished for feed in feeds):
-                break
-            asked = self._repair(feeds, clock, buffer_ns)
-            if not asked and not self._repairs and all(feed.ended for feed in feeds):
-                break
-            await self._wait(clock)
+        repairer = Repairer(clock, int(self._dag.buffer_seconds * NS), self._wake)
+        try:
+            while not self._stopping:
+                self._wake.clear()
+                repairer.check()
+                for feed in feeds:
+                    feed.check()
+                    feed.sort_in()
+                batches = [item for feed in feeds for item in feed.take()]
+                if batches:
+                    batches.sort(key=lambda item: item[1].ts)
+                    loop = asyncio.get_running_loop()
+                    await loop.run_in_executor(compute, self._process, batches, predictions)
+                    continue  # more may have come meanwhile
+                if all(feed.sequencer.finished for feed in feeds):
+                    break
+                asked = repairer.start(feeds)
+                if not asked and not repairer.busy and all(feed.ended for feed in feeds):
+                    break
+                await self._wait(clock)
+        finally:
+            await repairer.stop()
 
     def _process(self, batches: list[tuple[str, BarBatch]], predictions: PredictionEmitter) -> None:
         """On the compute thread: bars through the graph under the frames' lock, predictions out of it outside."""
@@ -196,6 +194,7 @@ class RealTimeRunner:
         self._memory.observe(count)
 
     def _announce(self, frame: str, batch: BarBatch) -> None:
+        self._silence.note(frame, batch)
         if not len(batch.symbols) or not log.isEnabledFor(logging.INFO):
             return
         symbols = self._dag.frames[frame].symbols
@@ -214,80 +213,10 @@ class RealTimeRunner:
             task.cancel()
         await asyncio.gather(waiting, ticking, return_exceptions=True)
 
-    def _repair(self, feeds: list[Feed], clock: Clock, buffer_ns: int) -> bool:
-        """Start fetching what is missing; True if anything is."""
-        asked = False
-        for feed in feeds:
-            # A source that has ended will bring nothing more: what is missing then is late at once.
-            now = clock.now() if not feed.ended else max(clock.now(), feed.newest_ts + buffer_ns)
-            for request in feed.sequencer.requests(now, buffer_ns):
-                asked = True
-                task = asyncio.create_task(self._fetch(feed, request, clock))
-                self._repairs.add(task)
-                task.add_done_callback(self._repaired)
-        return asked
-
-    def _repaired(self, task: asyncio.Task[None]) -> None:
-        """A repair is over. What a source raised without a code would leave its symbols waiting for ever."""
-        assert self._wake is not None
-        self._repairs.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._broken = self._broken or error
-            self._wake.set()
-
-    async def _fetch(self, feed: Feed, request: RepairRequest, clock: Clock) -> None:
-        """Answer a repair request from history. The source's silence is proof only once its lag has passed."""
-        assert self._wake is not None
-        names = [feed.spec.symbols[s] for s in request.symbols]
-        proof = request.end + int(type(feed.source).history_lag * NS)
-        backoff = Backoff(1.0)
-        while True:
-            bars: list[tuple[int, Bar]] = []
-            try:
-                # Asked first: only what the source had passed before it answered is proved by its silence.
-                passed = proof if feed.ended else await feed.source.passed(proof, clock.now())
-                async for block in feed.source.history(names, request.start, request.end):
-                    place = feed.spec.symbols.index(block.symbol)
-                    columns = (block.ts, block.open, block.high, block.low, block.close, block.volume)
-                    rows = zip(*(c.tolist() for c in columns), strict=True)
-                    bars += [(place, Bar(*row)) for row in rows]
-            except AlphaForgeError as error:
-                log.warning("%s: repair up to %s failed: %s", feed.name, iso(request.end), error.message)
-                await clock.sleep(backoff.failed())
-                continue
-            break
-        certain = passed >= proof
-        wanted = len(names) * feed.spec.interval.row(request.end) - len(names) * feed.spec.interval.row(
-            request.start
-        )
-        if not certain and len(bars) < wanted:
-            await clock.sleep((proof - passed) / NS)
-        for problem in feed.sequencer.resolve(request, bars, certain):
-            log.warning("%s: bar of a repair refused: %s", feed.name, problem)
-        if certain or bars:
-            self._note_repair(feed, request, names, len(bars), wanted)
-        self._wake.set()
-
-    def _note_repair(
-        self, feed: Feed, request: RepairRequest, names: list[str], found: int, wanted: int
-    ) -> None:
-        some = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
-        log.info(
-            "%s: %d of %d missing bar(s) of %s up to %s fetched",
-            feed.name,
-            found,
-            wanted,
-            some,
-            iso(request.end),
-        )
-
     async def _shut_down(
         self, feeds: list[Feed], emitter: SignalEmitter, compute: ThreadPoolExecutor
     ) -> None:
         """Stop sources, drain sinks within their deadline, close them. Each step happens whatever the others do."""
-        for task in list(self._repairs):
-            task.cancel()
-        await asyncio.gather(*self._repairs, return_exceptions=True)
         for feed in feeds:
             await feed.stop()
             self.summary.repaired += feed.sequencer.counts.repaired
@@ -298,8 +227,31 @@ class RealTimeRunner:
             await asyncio.to_thread(emitter.close)
         finally:
             self.summary.delivered = {w.name: w.status.delivered for w in emitter.workers}
-            log.info(
-                "Signal generation completed: %d bars, %d predictions",
-                self.summary.bars,
-                self.summary.emitted,
+
+
+class SilenceWatch:
+    """Warns when a frame has had no bar of any symbol for long: an outage, or a recording that is over."""
+
+    FIRST = 12
+    """Closes without a bar before the first warning; each further one comes after twice as many."""
+
+    def __init__(self, dag: EventFlowDAG) -> None:
+        self._intervals = {node.frame: dag.frames[node.frame].interval for node in dag.data_nodes()}
+        self._last: dict[str, int] = {}
+        self._warn_at: dict[str, int] = {}
+
+    def note(self, frame: str, batch: BarBatch) -> None:
+        """See a batch of a data frame."""
+        if len(batch.symbols) or frame not in self._last:
+            self._last[frame] = batch.ts
+            self._warn_at[frame] = self.FIRST
+            return
+        closes = (batch.ts - self._last[frame]) // self._intervals[frame].ns
+        if closes >= self._warn_at[frame]:
+            self._warn_at[frame] *= 2
+            log.warning(
+                "%s: no symbol has had a bar for %d closes, since %s: an outage, or the source has no more",
+                frame,
+                closes,
+                iso(self._last[frame]),
             )
