@@ -1,7 +1,459 @@
-"""Specimens of this kind."""
+"""Features that each break one promise, and correct ones. Plain NumPy, so that they are quick to check."""
 
-from alpha_forge_sdk.conformance.case import Conformance
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from alpha_forge.contracts.functions import feature
+from alpha_forge.contracts.params import Params as BaseParams
+from alpha_forge.contracts.plugin import Feature, RecursiveFeature
+from alpha_forge_sdk.conformance.case import Conformance, FeatureConformance
 from alpha_forge_sdk.conformance.zoo import Specimen
 
-BROKEN: tuple[Specimen, ...] = ()
-CORRECT: tuple[type[Conformance], ...] = ()
+Array = npt.NDArray[np.float64]
+State = dict[str, npt.NDArray[Any]]
+
+
+def window_sum(values: Array, window: int) -> Array:
+    """Sum of each row's window, oldest bar first, elementwise: the same bits in any portion."""
+    out = np.full_like(values, np.nan)
+    rows = len(values) - window + 1
+    if rows < 1:
+        return out
+    total = values[:rows].copy()
+    for k in range(1, window):
+        total += values[k : k + rows]
+    out[window - 1 :] = total
+    return out
+
+
+class Mean(Feature):
+    """Simple mean of the last `window` bars: a correct feature."""
+
+    class Params(BaseParams):
+        """What it is computed over."""
+
+        window: int = Field(5, ge=2, le=500, description="bars in the mean")
+
+    examples = ({"window": 5}, {"window": 12})
+
+    def lookback(self) -> int:
+        return int(self.params.window)
+
+    def compute(self, close: Array) -> Any:
+        with np.errstate(all="ignore"):
+            return window_sum(close, self.params.window) / self.params.window
+
+
+class Channel(Feature):
+    """Highest high and lowest low of the last `window` bars: correct, with two outputs."""
+
+    outputs = ("upper", "lower")
+    Params = Mean.Params
+    examples = Mean.examples
+
+    def lookback(self) -> int:
+        return int(self.params.window)
+
+    def compute(self, high: Array, low: Array) -> Any:
+        window, rows = self.params.window, max(0, len(high) - self.params.window + 1)
+        upper, lower = np.full_like(high, np.nan), np.full_like(low, np.nan)
+        for k in range(window if rows else 0):
+            first = k == 0
+            top, bottom = high[k : k + rows], low[k : k + rows]
+            upper[window - 1 :] = top if first else np.maximum(upper[window - 1 :], top)
+            lower[window - 1 :] = bottom if first else np.minimum(lower[window - 1 :], bottom)
+        return upper, lower
+
+
+class AboveAverage(Feature):
+    """Return over `window` bars, less the mean of all symbols present: correct, panel scope."""
+
+    scope = "panel"
+    Params = Mean.Params
+    examples = Mean.examples
+
+    def lookback(self) -> int:
+        return int(self.params.window) + 1
+
+    def compute(self, close: Array) -> Any:
+        back = self.params.window
+        change = np.full_like(close, np.nan)
+        with np.errstate(all="ignore"):
+            if len(close) > back:
+                change[back:] = close[back:] / close[:-back] - 1.0
+            total, count = np.zeros(len(close)), np.zeros(len(close))
+            for s in range(close.shape[1]):
+                known = ~np.isnan(change[:, s])
+                total = np.where(known, total + change[:, s], total)
+                count += known
+            return change - (total / count)[:, None]
+
+
+@feature("spread", lookback=lambda window: window, examples=({"window": 4},))
+def spread(
+    high: Array,
+    low: Array,
+    window: Annotated[int, Field(ge=1, le=500, description="bars in the mean")] = 4,
+) -> Any:
+    """Mean range of the last `window` bars: correct, by function."""
+    with np.errstate(all="ignore"):
+        return window_sum(high - low, window) / window
+
+
+class Average(RecursiveFeature):
+    """Exponential moving average, seeded by its first bar: a correct recursive feature."""
+
+    Params = Mean.Params
+    examples = Mean.examples
+
+    def settle(self, epsilon: float) -> int:
+        decay = 1.0 - self.alpha()
+        return 1 + int(np.ceil(np.log(epsilon) / np.log(decay)))
+
+    def alpha(self) -> float:
+        return 2.0 / (float(self.params.window) + 1.0)
+
+    def start(self, symbols: int) -> State:
+        return {"seen": np.zeros(symbols, np.int64), "average": np.zeros(symbols)}
+
+    def advance(self, state: State, close: Array) -> Any:
+        out = np.full_like(close, np.nan)
+        for t in range(len(close)):
+            self.step(state, close[t], out[t])
+        return out
+
+    def step(self, state: State, values: Array, out: Array) -> None:
+        """One row: values and outputs are (symbols,)."""
+        known = np.isfinite(values)
+        with np.errstate(all="ignore"):
+            moved = state["average"] + self.alpha() * (values - state["average"])
+        moved = np.where(state["seen"] == 0, values, moved)
+        state["average"][known] = moved[known]
+        state["seen"][known] = 1
+        out[known] = moved[known]
+
+
+class RelativeAverage(Average):
+    """The same average of each symbol's distance from the mean of all present: correct, recursive, panel scope."""
+
+    scope = "panel"
+
+    def step(self, state: State, values: Array, out: Array) -> None:
+        total, count = 0.0, 0
+        for value in values:
+            if np.isfinite(value):
+                total, count = total + float(value), count + 1
+        super().step(state, values - total / count if count else values * np.nan, out)
+
+
+class NamesOutputTwice(Mean):
+    """Declares one name for two outputs."""
+
+    outputs: ClassVar[tuple[str, ...]] = ("value", "value")
+
+    def compute(self, close: Array) -> Any:
+        values = super().compute(close)
+        return values, values.copy()
+
+
+class ReturnsFloat32(Mean):
+    """Halves the precision."""
+
+    def compute(self, close: Array) -> Any:
+        return super().compute(close).astype(np.float32)
+
+
+class ChokesOnShortHistory(Mean):
+    """Takes it for granted that the look-back is there."""
+
+    def compute(self, close: Array) -> Any:
+        if len(close) < self.params.window:
+            raise ValueError(f"need {self.params.window} bars, got {len(close)}")
+        return super().compute(close)
+
+
+class StateOnWrongAxis(Average):
+    """Packs its state into one array whose axis 0 is the quantity."""
+
+    def start(self, symbols: int) -> State:
+        return {"packed": np.zeros((2, symbols))}
+
+    def advance(self, state: State, close: Array) -> Any:
+        inner: State = {"seen": state["packed"][0].astype(np.int64), "average": state["packed"][1]}
+        out = super().advance(inner, close)
+        state["packed"][0] = inner["seen"]
+        return out
+
+
+class SharesItsStart(Average):
+    """Makes its fresh state once, and hands out the same arrays ever after."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        self.made: dict[int, State] = {}
+
+    def start(self, symbols: int) -> State:
+        return dict(self.made.setdefault(symbols, super().start(symbols)))
+
+
+class AddsNoise(Mean):
+    """Breaks ties by chance."""
+
+    def compute(self, close: Array) -> Any:
+        return super().compute(close) + np.random.default_rng().normal(0, 1e-9, close.shape)
+
+
+class RemembersLastCall(Mean):
+    """Starts from what the call before left."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        self.offset = 0.0
+
+    def compute(self, close: Array) -> Any:
+        values = super().compute(close) + self.offset
+        self.offset = 1e-6 * float(close[-1, 0] > 100) if np.isfinite(close[-1, 0]) else 0.0
+        return values
+
+
+class ReusesItsBuffer(Mean):
+    """Returns the same array from each call of one shape."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        self.buffers: dict[tuple[int, ...], Array] = {}
+
+    def compute(self, close: Array) -> Any:
+        buffer = self.buffers.setdefault(close.shape, np.empty(close.shape))
+        buffer[:] = super().compute(close)
+        return buffer
+
+
+class WritesIntoInput(Mean):
+    """Fills unknown values in place."""
+
+    def compute(self, close: Array) -> Any:
+        values = super().compute(close)
+        close[np.isnan(close)] = 0.0
+        return values
+
+
+class PeeksOneBar(Mean):
+    """Reads the next bar, where there is one."""
+
+    def compute(self, close: Array) -> Any:
+        values = super().compute(close)
+        with np.errstate(all="ignore"):
+            values[:-1] += 1e-3 * (close[1:] - close[:-1])
+        return values
+
+
+class CentresOverTheCall(Average):
+    """Subtracts the mean of all rows it happens to be given."""
+
+    def advance(self, state: State, close: Array) -> Any:
+        total = np.zeros(close.shape[1])
+        for row in close:
+            total = np.where(np.isfinite(row), total + row, total)
+        return super().advance(state, close) - total / len(close)
+
+
+class ForgetsLookback(Mean):
+    """Reads twice the bars that it declares."""
+
+    def compute(self, close: Array) -> Any:
+        window = 2 * self.params.window
+        with np.errstate(all="ignore"):
+            long = window_sum(close, window) / window
+        return np.where(np.isnan(long), super().compute(close), long)
+
+
+class DeclaresTooMuch(Mean):
+    """Declares five bars more than it reads, to be on the safe side."""
+
+    def lookback(self) -> int:
+        return int(self.params.window) + 5
+
+    def compute(self, close: Array) -> Any:
+        values = super().compute(close)
+        values[: self.lookback() - 1] = np.nan
+        return values
+
+
+class FillsItsWarmUp(Mean):
+    """Gives the mean of what is there while the window isn't full."""
+
+    def compute(self, close: Array) -> Any:
+        values = super().compute(close)
+        total = np.zeros(close.shape[1])
+        for t in range(min(self.params.window - 1, len(close))):
+            with np.errstate(all="ignore"):
+                total = total + close[t]
+                values[t] = total / (t + 1)
+        return values
+
+
+class MixesSymbols(Mean):
+    """Subtracts the mean of all symbols, and calls itself symbol scope."""
+
+    def compute(self, close: Array) -> Any:
+        values = super().compute(close)
+        total = np.zeros(len(values))
+        with np.errstate(all="ignore"):
+            for s in range(values.shape[1]):
+                total = total + values[:, s]
+            return values - (total / values.shape[1])[:, None]
+
+
+class BitsDependOnSymbols(Mean):
+    """Adds its window from the other end when the number of symbols is odd, as a vectorised sum might."""
+
+    def compute(self, close: Array) -> Any:
+        if close.shape[1] % 2 == 0 or len(close) < self.params.window:
+            return super().compute(close)
+        window, out = self.params.window, np.full_like(close, np.nan)
+        with np.errstate(all="ignore"):
+            for t in range(window - 1, len(close)):
+                total = close[t].copy()
+                for k in range(t - 1, t - window, -1):
+                    total += close[k]
+                out[t] = total / window
+        return out
+
+
+class RunningSumDrifts(Mean):
+    """A running sum: its rounding depends on all that came before. Unknown bars are left out of the sum."""
+
+    def compute(self, close: Array) -> Any:
+        window, out = self.params.window, np.full_like(close, np.nan)
+        known = np.isfinite(close)
+        total = np.vstack([np.zeros(close.shape[1]), np.cumsum(np.where(known, close, 0.0), axis=0)])
+        count = np.vstack([np.zeros(close.shape[1]), np.cumsum(known, axis=0)])
+        mean = (total[window:] - total[:-window]) / window
+        if len(close) >= window:
+            out[window - 1 :] = np.where(count[window:] - count[:-window] == window, mean, np.nan)
+        return out
+
+
+class ForgetsBetweenCalls(Average):
+    """Begins anew with each call: right only as long as all comes at once."""
+
+    def advance(self, state: State, close: Array) -> Any:
+        state["seen"][:] = 0
+        return super().advance(state, close)
+
+
+class KeepsStateOnItself(Average):
+    """Remembers on the instance what belongs into the state."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        self.own: State = {}
+
+    def start(self, symbols: int) -> State:
+        self.own = super().start(symbols)
+        return {"symbols": np.zeros(symbols)}
+
+    def advance(self, state: State, close: Array) -> Any:
+        return super().advance(self.own, close)
+
+
+class NanMovesState(Average):
+    """Lets the average fade while nothing is known."""
+
+    def step(self, state: State, values: Array, out: Array) -> None:
+        super().step(state, values, out)
+        state["average"][np.isnan(values)] *= 0.999
+
+
+class SettlesTooSoon(Average):
+    """Counts half the bars that it takes to forget the start."""
+
+    def settle(self, epsilon: float) -> int:
+        return max(1, super().settle(epsilon) // 2)
+
+
+class SettleShrinks(Average):
+    """Asks for fewer bars the more is to be forgotten."""
+
+    def settle(self, epsilon: float) -> int:
+        return super().settle(1e-12) + int(-10 * np.log10(1e-12 / epsilon))
+
+
+class WarnsOnZero(Mean):
+    """Takes logarithms of whatever comes."""
+
+    def compute(self, close: Array) -> Any:
+        return super().compute(close) + 0.0 * np.isfinite(np.log(np.abs(close)))
+
+
+class RaisesOnFlatPrices(Mean):
+    """Refuses columns that don't vary."""
+
+    def compute(self, close: Array) -> Any:
+        if len(close) > 1 and np.isfinite(close).all() and (close == close[0]).all():
+            raise ZeroDivisionError("no variance")
+        return super().compute(close)
+
+
+class NanOutlives(Mean):
+    """Once unknown, for ever unknown."""
+
+    def compute(self, close: Array) -> Any:
+        values = super().compute(close)
+        values[np.logical_or.accumulate(np.isnan(close), axis=0)] = np.nan
+        return values
+
+
+class KeepsEveryBar(Mean):
+    """Collects the newest bar of each call."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        self.history: list[float] = []
+
+    def compute(self, close: Array) -> Any:
+        self.history.append(float(close[-1, 0]))
+        return super().compute(close)
+
+
+def _case(plugin: type[Feature] | type[RecursiveFeature]) -> type[Conformance]:
+    return type(f"{plugin.__name__}Case", (FeatureConformance,), {"plugin": plugin, "__module__": __name__})
+
+
+BROKEN: tuple[Specimen, ...] = (
+    Specimen(_case(NamesOutputTwice), "AF-F01", "'value' stands twice"),
+    Specimen(_case(ReturnsFloat32), "AF-F02", "dtype float32"),
+    Specimen(_case(ChokesOnShortHistory), "AF-F02", "need 5 bars, got 1"),
+    Specimen(_case(StateOnWrongAxis), "AF-F03", "start(1)['packed'] has shape (2, 1)"),
+    Specimen(_case(SharesItsStart), "AF-F03", "advancing one state changed 'seen'"),
+    Specimen(_case(AddsNoise), "AF-F04", "when asked again"),
+    Specimen(_case(RemembersLastCall), "AF-F04", "when asked again"),
+    Specimen(_case(ReusesItsBuffer), "AF-F05", "when the next call was made"),
+    Specimen(_case(WritesIntoInput), "AF-F06", "the input 'close'"),
+    Specimen(_case(PeeksOneBar), "AF-F07", "when bar 5 of close changed"),
+    Specimen(_case(CentresOverTheCall), "AF-F07", "of close changed"),
+    Specimen(_case(ForgetsLookback), "AF-F08", "when just the last 5 bars were given"),
+    Specimen(_case(DeclaresTooMuch), "AF-F09", "number 5, counted from the newest"),
+    Specimen(_case(FillsItsWarmUp), "AF-F10", "at bar 0 of 1"),
+    Specimen(_case(MixesSymbols), "AF-F11", "when the bars of the others changed"),
+    Specimen(_case(BitsDependOnSymbols), "AF-F12", "when the symbols [0, 1] of 17 were computed together"),
+    Specimen(_case(RunningSumDrifts), "AF-F13", "in chunks that begin at the bars [0, "),
+    Specimen(_case(ForgetsBetweenCalls), "AF-F13", "in chunks that begin at the bars [0, 1]"),
+    Specimen(_case(KeepsStateOnItself), "AF-F14", "when two states"),
+    Specimen(_case(NanMovesState), "AF-F15", "moved 'average'"),
+    Specimen(_case(SettlesTooSoon), "AF-F16", "of its size, more than"),
+    Specimen(_case(SettleShrinks), "AF-F17", "settle(0.001) is"),
+    Specimen(_case(WarnsOnZero), "AF-F18", "with 0.0 in 'close'"),
+    Specimen(_case(RaisesOnFlatPrices), "AF-F18", "no variance"),
+    Specimen(_case(NanOutlives), "AF-F19", "because of nan in 'close' at bar 0"),
+    Specimen(_case(KeepsEveryBar), "AF-F20", "with each call it keeps more"),
+)
+CORRECT: tuple[type[Conformance], ...] = tuple(
+    _case(plugin) for plugin in (Mean, Channel, AboveAverage, spread, Average, RelativeAverage)
+)
