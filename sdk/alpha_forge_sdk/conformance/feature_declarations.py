@@ -26,19 +26,13 @@ EPSILONS = (1e-2, 1e-3, 1e-6, 1e-9, 1e-12)
 
 @check(
     "AF-F01",
-    "scope, inputs, outputs and memory are declared",
+    "it takes the inputs that it names, and declares its memory in bars",
     "features",
-    remedy='scope is "symbol" or "panel"; outputs is a tuple of names, each once; lookback() and settle() are whole'
-    " numbers of bars",
+    remedy="let compute (or advance, after the state) take one column for each of `inputs`, by position; lookback() and"
+    " settle() are whole numbers of bars",
+    needs=("AF-P02",),
 )
 def declares(case: FeatureConformance, tmp_path: Path) -> None:
-    plugin = case.plugin_class()
-    scope = getattr(plugin, "scope", None)
-    if scope not in ("symbol", "panel"):
-        raise Broken('scope is "symbol" or "panel"', f"scope = {scope!r}")
-    inputs = plugin.input_names()  # type: ignore[attr-defined]
-    _names("inputs (or the positional names of compute and advance)", inputs)
-    _names("outputs", getattr(plugin, "outputs", None))
     for one, where in every_example(case, tmp_path):
         _takes_its_inputs(one)
         if one.recursive:
@@ -52,14 +46,6 @@ def declares(case: FeatureConformance, tmp_path: Path) -> None:
                     "lookback() follows from the parameters",
                     f"lookback(){where} gave {found} and then {again}",
                 )
-
-
-def _names(what: str, found: Any) -> None:
-    if not isinstance(found, tuple) or not all(isinstance(n, str) and n for n in found) or not found:
-        raise Broken(f"{what} is a tuple of names, not empty", f"{found!r}")
-    twice = [n for n in found if found.count(n) > 1]
-    if twice:
-        raise Broken(f"{what} has each name once", f"'{twice[0]}' stands twice in {found!r}")
 
 
 def _bars(what: str, found: Any) -> int:

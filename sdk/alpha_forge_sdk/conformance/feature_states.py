@@ -24,9 +24,10 @@ from alpha_forge_sdk.conformance.feature_subject import (
 if TYPE_CHECKING:
     from alpha_forge_sdk.conformance.case import FeatureConformance
 
-FACTOR = 10.0
-"""Times epsilon that a fresh start may be off, relative: a seed that meets a storm or a calm misses by more than its
-weight alone."""
+FACTOR = 30.0
+"""Times epsilon that a fresh start may be off, relative to the column's size. Epsilon bounds what the start weighs in
+the averages; a quotient of them (Wilder's RSI of two bars) is off by up to 15 times that. Half the bars that are needed
+leave the root of epsilon, which at 1e-9 is 30,000 times too much."""
 
 
 def _part(state: State, symbols: Any) -> State:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -151,14 +151,17 @@ class RelativeAverage(Average):
         super().step(state, values - total / count if count else values * np.nan, out)
 
 
-class NamesOutputTwice(Mean):
-    """Declares one name for two outputs."""
+class LooksBackHalfABar(Mean):
+    """Computes its look-back, and forgets to round it."""
 
-    outputs: ClassVar[tuple[str, ...]] = ("value", "value")
+    def lookback(self) -> Any:
+        return self.params.window * 1.5
 
-    def compute(self, close: Array) -> Any:
-        values = super().compute(close)
-        return values, values.copy()
+
+class NamesMoreThanItTakes(Mean):
+    """Names an input that compute has no place for."""
+
+    inputs = ("close", "volume")
 
 
 class ReturnsFloat32(Mean):
@@ -427,7 +430,8 @@ def _case(plugin: type[Feature] | type[RecursiveFeature]) -> type[Conformance]:
 
 
 BROKEN: tuple[Specimen, ...] = (
-    Specimen(_case(NamesOutputTwice), "AF-F01", "'value' stands twice"),
+    Specimen(_case(LooksBackHalfABar), "AF-F01", "lookback() is a whole number"),
+    Specimen(_case(NamesMoreThanItTakes), "AF-F01", "too many positional arguments"),
     Specimen(_case(ReturnsFloat32), "AF-F02", "dtype float32"),
     Specimen(_case(ChokesOnShortHistory), "AF-F02", "need 5 bars, got 1"),
     Specimen(_case(StateOnWrongAxis), "AF-F03", "start(1)['packed'] has shape (2, 1)"),
