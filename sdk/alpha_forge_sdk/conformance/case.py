@@ -122,13 +122,28 @@ class DataSourceConformance(Conformance):
 
 
 class SinkConformance(Conformance):
-    """Proves a `Sink`. ``read_back`` must ask the destination itself, without the sink's help."""
+    """Proves a `Sink`. ``read_back`` must ask the destination itself, without the sink's help.
+
+    ``params(tmp_path)`` must name a destination of its own for each `tmp_path` (a file in it, a table named after it),
+    empty at first: checks make many. Values are what JSON can hold, for the sink is made in child processes too.
+    """
 
     kind = "sinks"
+    timeout: ClassVar[float | None] = None
+    """Seconds in which a call ends with the case's parameters, whatever the destination does. Default: the sink's."""
+    crashes: ClassVar[int] = 40
+    """How many places the sink is killed at; each takes an open, a batch and a read_back."""
 
     def read_back(self, params: Mapping[str, Any]) -> Iterable[Prediction]:
-        """Everything that the destination holds, with a fresh reader."""
+        """Everything that the destination holds, in its order, with a fresh reader; nothing if it does not exist yet.
+
+        Raise whatever tells of a record that is torn or can't be understood.
+        """
         raise NotApplicable("the case has no read_back(): what arrives can't be judged")
+
+    def culprit(self) -> Prediction | None:
+        """A record that the destination will never take, so that `Rejected` can be judged; None if there is none."""
+        return None
 
     def destination(self, params: Mapping[str, Any]) -> tuple[str, int] | None:
         """Host and port of a network destination, to be put behind the kit's fault proxy; None if there is none."""
