@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from alpha_forge.contracts.errors import Rejected, RetryLater
+from alpha_forge.contracts.errors import AlphaForgeError, Rejected, RetryLater
 from alpha_forge.contracts.plugin import Sink
 from alpha_forge.contracts.types import Prediction
 from alpha_forge.plan.graph import SinkSpec
@@ -53,9 +53,12 @@ class SinkWorker:
         self.status = SinkStatus()
         self._log = delivery
         self._backoff = backoff or Backoff()
-        self._batch = int(spec.delivery.get("max_batch") or spec.plugin.max_batch)
+        self._single = spec.plugin.emit_batch is Sink.emit_batch
+        # Records of a sink that takes them one by one are acknowledged one by one: a fault repeats none of the others.
+        self._batch = 1 if self._single else int(spec.delivery.get("max_batch") or spec.plugin.max_batch)
         self._draining = threading.Event()
         self._stop = threading.Event()
+        self._hurry = threading.Event()
         self._finished = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"sink {spec.name}", daemon=True)
         self._runner: asyncio.Runner | None = None
@@ -69,13 +72,15 @@ class SinkWorker:
         self._thread.start()
 
     def drain(self) -> None:
-        """Ask the worker to end once its backlog is empty."""
+        """Ask the worker to end once its backlog is empty. A pause that it is in ends: there may be no later try."""
         self._draining.set()
+        self._hurry.set()
         self._log.wake()
 
     def abandon(self) -> None:
         """Ask the worker to end now; what it has not delivered stays behind its cursor."""
         self._stop.set()
+        self._hurry.set()
         self._log.wake()
 
     def join(self, timeout: float) -> bool:
@@ -102,8 +107,8 @@ class SinkWorker:
             return self._deliver(sink)
         except RetryLater as error:
             self._pause(f"{error}", error.after)
-        except Exception as error:  # noqa: BLE001 - a sink's code: whatever it raises delays this sink alone
-            self._pause(f"{type(error).__name__}: {error}", None)
+        except BaseException as error:  # noqa: BLE001 - a sink's code: whatever it raises delays this sink alone
+            self._pause(_cause(error), None)
         finally:
             if sink is not None and opened:
                 self._close(sink)
@@ -131,17 +136,14 @@ class SinkWorker:
 
     def _hand_over(self, sink: Sink, batch: Sequence[Prediction]) -> None:
         """Batch or single, sync or async: whichever form the sink has."""
-        if type(sink).emit_batch is not Sink.emit_batch:
+        if not self._single:
             self._call(partial(sink.emit_batch, batch))
             return
-        reasons: dict[int, str] = {}
-        for i, p in enumerate(batch):
-            try:
-                self._call(partial(sink.emit, p.symbol, p.ts, p.value, p.metadata))
-            except Rejected as error:
-                reasons[i] = next(iter(error.reasons.values()), str(error))
-        if reasons:
-            raise Rejected(reasons)
+        (p,) = batch
+        try:
+            self._call(partial(sink.emit, p.symbol, p.ts, p.value, p.metadata))
+        except Rejected as error:
+            raise Rejected({0: next(iter(error.reasons.values()), str(error))}) from error
 
     def _call(self, function: Callable[[], Any]) -> None:
         result = function()
@@ -151,11 +153,10 @@ class SinkWorker:
 
     def _reject(self, batch: Sequence[Prediction], error: Rejected) -> None:
         now = datetime.now(UTC)
-        for index, reason in error.reasons.items():
-            if 0 <= index < len(batch):
-                self.status.dead_letters.append(DeadLetter(batch[index], reason, now))
-        self.status.delivered -= len(error.reasons)
-        log.error("sink %s rejected %d record(s): %s", self.name, len(error.reasons), error)
+        reasons = {i: reason for i, reason in error.reasons.items() if 0 <= i < len(batch)}
+        self.status.dead_letters += [DeadLetter(batch[i], reason, now) for i, reason in reasons.items()]
+        self.status.delivered -= len(reasons)
+        log.error("sink %s rejected %d record(s): %s", self.name, len(reasons), error)
 
     def _pause(self, cause: str, after: float | None) -> None:
         """Wait before the next try; ends early when the worker is told to stop."""
@@ -164,14 +165,22 @@ class SinkWorker:
         self.status.last_error = cause
         seconds = delay if after is None else after
         log.warning("sink %s: %s; next try in %.1f s", self.name, cause, seconds)
-        self._stop.wait(seconds)
+        # Once told to drain it is tried at once, and after that at its pace, until there is no time left.
+        (self._stop if self._hurry.is_set() else self._hurry).wait(seconds)
 
     def _close(self, sink: Sink) -> None:
         try:
             self._call(sink.close)
-        except Exception as error:  # noqa: BLE001 - a sink's code; its records are safe already
-            self.status.last_error = f"close: {type(error).__name__}: {error}"
+        except BaseException as error:  # noqa: BLE001 - a sink's code; its records are safe already
+            self.status.last_error = f"close: {_cause(error)}"
             log.warning("sink %s: close failed: %s", self.name, error)
+
+
+def _cause(error: BaseException) -> str:
+    """One line for logs: an error with a code by its code and message, any other by its type."""
+    if isinstance(error, AlphaForgeError):
+        return f"[{error.code}] {error.message}"
+    return f"{type(error).__name__}: {error}"
 
 
 async def _awaited(awaitable: Any) -> Any:
