@@ -48,6 +48,8 @@ def feature(
                 f"@feature({name!r}): the function takes no column (a parameter without a default)"
             )
         model = create_model("Params", __base__=Params, __module__=function.__module__, **fields)
+        # Found (and pickled) as what it is: the nested class of the feature.
+        model.__qualname__ = f"{function.__qualname__}.Params"
         wanted = tuple(inspect.signature(lookback).parameters) if callable(lookback) else ()
 
         def look(self: Feature) -> int:
