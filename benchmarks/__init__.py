@@ -1,0 +1,1 @@
+"""Benchmarks: ours beside peers and beside the limit, in turn, after the answers agree. ``make bench`` runs them."""

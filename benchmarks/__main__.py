@@ -1,0 +1,42 @@
+"""``python -m benchmarks [CASE …] [--quick]``: run cases, print their tables, keep the figures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks import results
+
+CASES = ("feature_stage", "tick", "gate", "warmup", "startup", "demo")
+HERE = Path(__file__).resolve().parent
+DOCUMENT = HERE.parent / "docs" / "performance.md"
+
+
+def main() -> int:
+    """Exit code 1 if a promise doesn't hold and ``--strict`` asks for it; a disagreement raises."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="few rounds, and no table into the document")
+    parser.add_argument("--strict", action="store_true", help="exit code 1 if a promise does not hold")
+    parser.add_argument("--results", type=Path, default=HERE / "results.json", help="default: %(default)s")
+    chosen = parser.parse_args()
+    if unknown := [c for c in chosen.cases if c not in CASES]:
+        parser.error(f"unknown case {', '.join(unknown)}; known are {', '.join(CASES)}")
+    content, kept = {}, True
+    for name in chosen.cases or CASES:
+        start = time.perf_counter()
+        result = import_module(f"benchmarks.{name}").run(quick=chosen.quick)
+        print("\n".join(result.markdown()), flush=True)
+        print(f"({time.perf_counter() - start:.0f} s)\n", file=sys.stderr, flush=True)
+        content = results.merge(chosen.results, [result])
+        kept = kept and all(goal.holds for goal in result.goals)
+    if not chosen.quick:
+        results.write_tables(DOCUMENT, content, CASES)
+    return 0 if kept or not chosen.strict else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

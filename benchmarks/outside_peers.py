@@ -1,0 +1,196 @@
+"""F12 by libraries that have an environment of their own (``make bench-peers``): a child of the benchmark.
+
+``python -m benchmarks.outside_peers ARRAYS FIRST ROUNDS``: reads close, high, low (bars, symbols) from an .npz, takes
+the bars before FIRST, prints one line of JSON with each library's values at the next bars, and then, for each line
+that it reads, one with the seconds that one (symbol, bar) took in one turn of each. Imports nothing of the product.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import time
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+import wickra
+from talipp.indicators import ROC, RSI, SMA
+
+TAIL = 600
+AGREE = 3
+TALIPP_SYMBOLS = 100
+"""It keeps every input in lists, and takes half a minute to warm 500 symbols."""
+
+
+class Library(Protocol):
+    symbols: int
+    bars_a_turn: int
+
+    def step(self, bar: int) -> list[list[float]]:
+        """Fourteen values for each symbol."""
+
+
+class Wickra:
+    """Rust, one running state for each indicator and symbol."""
+
+    bars_a_turn = 5
+
+    def __init__(self, close: np.ndarray, high: np.ndarray, low: np.ndarray, first: int) -> None:
+        self._columns = close.T.tolist(), high.T.tolist(), low.T.tolist()
+        self.symbols = close.shape[1]
+        self._states = [
+            (
+                [wickra.ROCP(w) for w in (20, 60)] + [wickra.RSI(w) for w in (6, 12, 24)],
+                [wickra.SMA(w) for w in (5, 10, 20, 60)],
+                [float("nan")] * 4,
+                [_Extremes(w) for w in (20, 60)],
+                wickra.StdDev(20),
+            )
+            for _ in range(self.symbols)
+        ]
+        for bar in range(first):
+            self.step(bar)
+
+    def step(self, bar: int) -> list[list[float]]:
+        closes, highs, lows = self._columns
+        return [self._one(s, closes[s], highs[s][bar], lows[s][bar], bar) for s in range(self.symbols)]
+
+    def _one(self, s: int, closes: list[float], high: float, low: float, bar: int) -> list[float]:
+        close = closes[bar]
+        plain, averages, means, levels, deviation = self._states[s]
+        values = [state.update(close) for state in plain]
+        for k, state in enumerate(averages):
+            mean = state.update(close) or float("nan")
+            values.append((mean / means[k] - 1.0) * 10.0)
+            means[k] = mean
+        for level in levels:
+            highest, lowest = level.update(high, low)
+            values.append((highest - close) / close)
+            values.append((close - lowest) / close)
+        change = close / closes[bar - 1] - 1.0 if bar else 0.0
+        values.append((deviation.update(change) or 0.0) * (20.0 / 19.0) ** 0.5)
+        return values
+
+
+class _Extremes:
+    """Rolling extremes in plain Python (a monotonic queue is slower at these lengths)."""
+
+    def __init__(self, window: int) -> None:
+        self._high = [float("-inf")] * window
+        self._low = [float("inf")] * window
+        self._at = 0
+
+    def update(self, high: float, low: float) -> tuple[float, float]:
+        self._high[self._at] = high
+        self._low[self._at] = low
+        self._at = (self._at + 1) % len(self._high)
+        return max(self._high), min(self._low)
+
+
+class Talipp:
+    """Python, every input kept."""
+
+    bars_a_turn = 3
+
+    def __init__(self, close: np.ndarray, high: np.ndarray, low: np.ndarray, first: int) -> None:
+        self.symbols = min(close.shape[1], TALIPP_SYMBOLS)
+        part = slice(0, self.symbols)
+        self._columns = close.T[part].tolist(), high.T[part].tolist(), low.T[part].tolist()
+        self._states = []
+        for closes in self._columns[0]:
+            past = closes[:first]
+            averages = [SMA(w, past) for w in (5, 10, 20, 60)]
+            self._states.append(
+                ([ROC(w, past) for w in (20, 60)], [RSI(w, past) for w in (6, 12, 24)], averages)
+            )
+
+    def step(self, bar: int) -> list[list[float]]:
+        out = []
+        for s, (rates, strengths, averages) in enumerate(self._states):
+            closes, highs, lows = (column[s] for column in self._columns)
+            close = closes[bar]
+            for state in (*rates, *strengths, *averages):
+                state.add(close)
+            values = [r[-1] / 100.0 for r in rates] + [r[-1] for r in strengths]
+            values += [(a[-1] / a[-2] - 1.0) * 10.0 for a in averages]
+            for w in (20, 60):
+                # Its DonchianChannels takes bars as objects and searches both lists too.
+                values.append((max(highs[bar + 1 - w : bar + 1]) - close) / close)
+                values.append((close - min(lows[bar + 1 - w : bar + 1])) / close)
+            values.append(_deviation(closes, bar))
+            out.append(values)
+        return out
+
+
+def _deviation(closes: list[float], bar: int) -> float:
+    returns = [closes[k] / closes[k - 1] - 1.0 for k in range(bar - 19, bar + 1)]
+    mean = sum(returns) / 20
+    return float((sum((r - mean) ** 2 for r in returns) / 19) ** 0.5)
+
+
+class Polars:
+    """The whole panel once per close: expressions over each symbol's tail."""
+
+    bars_a_turn = 1
+
+    def __init__(self, close: np.ndarray, high: np.ndarray, low: np.ndarray, first: int) -> None:
+        self.symbols = close.shape[1]
+        self._columns = {"close": close.T.copy(), "high": high.T.copy(), "low": low.T.copy()}
+        self._names = np.repeat(np.arange(self.symbols), TAIL)
+        self._expressions = [e.last().alias(f"c{k}") for k, e in enumerate(_expressions())]
+
+    def step(self, bar: int) -> list[list[float]]:
+        tail = slice(bar + 1 - TAIL, bar + 1)
+        data = {name: column[:, tail].ravel() for name, column in self._columns.items()}
+        frame = pl.DataFrame({"symbol": self._names, **data})
+        found = frame.group_by("symbol", maintain_order=True).agg(self._expressions)
+        return [list(row[1:]) for row in found.iter_rows()]
+
+
+def _expressions() -> list[pl.Expr]:
+    close = pl.col("close")
+    change = close.diff()
+    columns = [close.pct_change(20), close.pct_change(60)]
+    for w in (6, 12, 24):
+        gain = change.clip(lower_bound=0.0).ewm_mean(alpha=1.0 / w, adjust=False)
+        loss = (-change.clip(upper_bound=0.0)).ewm_mean(alpha=1.0 / w, adjust=False)
+        columns.append(100.0 * gain / (gain + loss))
+    columns += [close.rolling_mean(w).pct_change() * 10.0 for w in (5, 10, 20, 60)]
+    for w in (20, 60):
+        columns.append((pl.col("high").rolling_max(w) - close) / close)
+        columns.append((close - pl.col("low").rolling_min(w)) / close)
+    return [*columns, close.pct_change().rolling_std(20)]
+
+
+def main() -> None:
+    path, first, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    arrays = np.load(path)
+    columns = arrays["close"], arrays["high"], arrays["low"]
+    libraries: dict[str, Library] = {
+        "wickra": Wickra(*columns, first),
+        "talipp": Talipp(*columns, first),
+        "polars": Polars(*columns, first),
+    }
+    print(
+        json.dumps({n: [x.step(first + k) for k in range(AGREE)] for n, x in libraries.items()}), flush=True
+    )
+    at = dict.fromkeys(libraries, first + AGREE)
+    gc.collect()
+    gc.disable()
+    for _ in range(rounds):
+        if not sys.stdin.readline():
+            return
+        seconds = {}
+        for name, library in libraries.items():
+            start = time.perf_counter()
+            for _ in range(library.bars_a_turn):
+                library.step(at[name])
+                at[name] += 1
+            seconds[name] = (time.perf_counter() - start) / (library.bars_a_turn * library.symbols)
+        print(json.dumps(seconds), flush=True)
+
+
+if __name__ == "__main__":
+    main()
