@@ -15,7 +15,14 @@ class Params(BaseModel):
     must be a ``SecretStr``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+    # Errors name no input: pydantic would show a password beside whatever else is wrong.
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        protected_namespaces=(),
+        hide_input_in_errors=True,
+    )
 
 
 def params_schema(model: type[BaseModel]) -> dict[str, Any]:
