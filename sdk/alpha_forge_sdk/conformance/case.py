@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +13,15 @@ from alpha_forge_sdk.conformance.check import Check, NotApplicable
 if TYPE_CHECKING:
     from alpha_forge.contracts.plugin import Plugin
     from alpha_forge.contracts.types import Bar, Prediction
+
+
+@cache
+def _installed(name: str) -> type[Plugin]:
+    """The class behind a name of the DSL: every check asks for it, discovery happens once."""
+    from alpha_forge.registry import discover
+
+    catalogue = discover()
+    return catalogue.load(catalogue.find(name, None))
 
 
 class Conformance:
@@ -33,10 +43,7 @@ class Conformance:
     def plugin_class(cls) -> type[Plugin]:
         """The plugin's class. Raises RegistryError if it is not installed or can't be loaded."""
         if isinstance(cls.plugin, str):
-            from alpha_forge.registry import discover
-
-            catalogue = discover()
-            return catalogue.load(catalogue.find(cls.plugin, None))
+            return _installed(cls.plugin)
         return cls.plugin
 
     def make(self, tmp_path: Path, **changed: Any) -> Any:
