@@ -68,6 +68,14 @@ MODEL = """  - model:
 
 
 @pytest.fixture(autouse=True)
+def _forget_packs():
+    """Packs of these tests are imported in this process: the next test's of the same name must not meet them."""
+    yield
+    for name in [n for n in sys.modules if n.split(".")[0] == "acme_pack"]:
+        del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
 def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test works in a folder of its own, and leaves the loggers as they were."""
     monkeypatch.chdir(tmp_path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alpha_forge.cli.common import KindType, format_option, json_out, on_terminal
+from alpha_forge.cli.new import new
 from alpha_forge.cli.validate import validate
 from alpha_forge.registry import Catalogue, PackRecord, PluginRecord, discover
 
@@ -24,10 +25,11 @@ _STEP_OF_KIND = {"data": "data", "transforms": "transform", "features": "feature
 
 @click.group("plugins")
 def plugins() -> None:
-    """List the installed plugins, show one, or prove that they keep what they declare."""
+    """List the installed plugins, show one, prove that they keep what they declare, or begin a new one."""
 
 
 plugins.add_command(validate)
+plugins.add_command(new)
 
 
 @plugins.command("list")

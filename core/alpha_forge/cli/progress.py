@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from alpha_forge.runtime.progress import Progress, Silent
 
 if TYPE_CHECKING:
     import rich.progress
+
+
+log = logging.getLogger("alpha_forge.progress")
 
 
 class _Bars:
@@ -32,11 +36,30 @@ class _Bars:
         self._bars.update(bar, completed=total, description=f"{task} {note}".strip())
 
 
+class _Lines:
+    """One log line when a task has ended: for files and pipes."""
+
+    def __init__(self) -> None:
+        self._done: dict[str, int] = {}
+
+    def start(self, task: str, total: int) -> None:
+        self._done[task] = 0
+
+    def advance(self, task: str, steps: int) -> None:
+        self._done[task] += steps
+
+    def finish(self, task: str, note: str = "") -> None:
+        log.info("%s: %d steps done%s", task, self._done[task], f", {note}" if note else "")
+
+
 @contextmanager
 def shown_progress(*, quiet: bool = False) -> Iterator[Progress]:
-    """Bars on standard error if it is a terminal and ``quiet`` is off."""
-    if quiet or not sys.stderr.isatty():
+    """Bars on standard error if it is a terminal, else a line for each task that ends; nothing if ``quiet``."""
+    if quiet:
         yield Silent()
+        return
+    if not sys.stderr.isatty():
+        yield _Lines()
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

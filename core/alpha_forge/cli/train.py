@@ -73,7 +73,8 @@ def _as_text(report: TrainingReport, params: Any) -> str:
         (
             f"trained on {r.train_samples} samples of {len(report.symbols)} symbol(s), {len(report.columns)} columns "
             f"({report.training_range[0]} … {report.training_range[1]})",
-            f"validated on {r.validation_samples} samples ({report.validation_range[0]} … {report.validation_range[1]})",
+            f"validated on {r.validation_samples} samples "
+            f"({report.validation_range[0]} … {report.validation_range[1]})",
             f"epoch {r.best_epoch} of {r.epochs} kept",
             f"validation loss {r.validation_mse:.6g}, naive baseline (training mean) {r.naive_mse:.6g}, "
             f"ratio {r.validation_mse / r.naive_mse:.4f}",

@@ -169,7 +169,15 @@ class Model(Plugin):
         """(batch, window, features) float32 → (batch,) float64. Row i depends on row i alone; NaN in, NaN out."""
         raise TypeError(f"{type(self).__name__} must define predict()")
 
-    # `fit(windows, targets, validation, progress)` is optional: its presence serves `alpha_forge train`.
+    # Optional, and not defined here, because its presence is what makes a model trainable:
+    #
+    # def fit(self, windows, targets, validation, progress, *, columns, symbols, training_range, target, horizon,
+    #         options): ...
+    #
+    # (n, window, features) float32 windows and (n,) float64 targets, ordered by time; ``validation`` is such a pair
+    # from later bars; ``progress(epoch, epochs, train_loss, validation_loss)`` is called after each epoch. Writes the
+    # checkpoint that ``params`` name, and returns an object with epochs, best_epoch, train_samples,
+    # validation_samples, validation_mse, naive_mse and information_coefficient.
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,7 +286,10 @@ def _inputs(kind: str, fields: Fields) -> dict[str, Any]:
     form = "inputs: {frame: ohlcv}" if kind in ("transform", "model") else "inputs: {column: ohlcv.close}"
     raw = fields.mapping("inputs", required=True, form=form) or {}
     for key, value in raw.items():
-        if not isinstance(value, str) or not value:
+        if kind == "model" and key == "columns":
+            if not isinstance(value, list) or not value or not all(isinstance(v, str) and v for v in value):
+                fields.wrong(("inputs", key), "a list of columns of the frame", value)
+        elif not isinstance(value, str) or not value:
             fields.wrong(("inputs", key), "the name of a frame or column", value)
         else:
             fields.plain(value, ("inputs", key))

@@ -26,6 +26,9 @@ class ColumnStep:
     input_paths: tuple[Path, ...]
     """Where each input is named in the document."""
     spec: ModelSpec | None = None
+    """Of a model: what it reads."""
+    from_checkpoint: bool = False
+    """True if a checkpoint, not the document, says which columns those are."""
 
 
 @dataclass(slots=True)
@@ -196,9 +199,7 @@ def bind_models(
     return found
 
 
-def describe_model(
-    step: ColumnStep, available: Sequence[str], training: bool, diagnostics: Diagnostics
-) -> None:
+def describe_model(step: ColumnStep, columns: FrameColumns, training: bool, diagnostics: Diagnostics) -> None:
     """Fill in which columns the model reads: from its checkpoint, or, to train it, from the frame.
 
     Training takes ``inputs.columns`` or, without it, every column that features add to the frame.
@@ -206,9 +207,9 @@ def describe_model(
     bound = step.bound
     named = bound.step.inputs.get("columns")
     if training:
-        features = [c for c in available if c not in BAR_COLUMNS and c not in step.outputs]
-        columns = tuple(named) if named else tuple(features)
-        if not columns:
+        features = [c for s in columns.steps if s.bound.step.kind == "features" for c in s.outputs]
+        learned = tuple(named) if named else tuple(features)
+        if not learned:
             diagnostics.error(
                 "AF4018",
                 "the model has no column to learn from",
@@ -217,14 +218,14 @@ def describe_model(
             )
             return
         window = int(getattr(bound.params, "window_size", 1))
-        step.spec = ModelSpec(columns, window)
+        step.spec = ModelSpec(learned, window)
     else:
         spec = ask(
             diagnostics, bound.step.path, f"'{bound.step.using}' can't be described", bound.instance.describe
         )
         if spec is None:
             return
-        step.spec = spec
+        step.spec, step.from_checkpoint = spec, True
         if named and tuple(named) != spec.columns:
             diagnostics.error(
                 "AF4018",
@@ -258,13 +259,15 @@ def check_columns(frame: str, columns: FrameColumns, declared: Declared, diagnos
             if c not in written and not declared.column(c)
         ]
         for column, path in missing:
-            if step.spec is not None:
+            if step.from_checkpoint:
                 diagnostics.error(
                     "AF4018",
                     f"the checkpoint of '{step.bound.step.using}' was trained on the column '{column}', which no step "
                     f"adds to the frame '{frame}'",
                     path,
-                    did_you_mean(column, known) + "; or train again: alpha_forge train",
+                    " or ".join(
+                        filter(None, (did_you_mean(column, known), "train again: alpha_forge train"))
+                    ),
                 )
             else:
                 diagnostics.error(

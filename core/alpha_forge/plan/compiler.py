@@ -81,6 +81,7 @@ def compile_document(
         anything=document.partial,
     )
     if not document.partial and not any(step.kind == "data" for step in document.steps):
+        declared.anything = True  # without data nothing exists; once is enough to say so
         diagnostics.error(
             "AF4011", "the pipeline has no data step", ("pipeline",), "add a step '- data: …'", key=True
         )
@@ -120,7 +121,7 @@ def _columns(
             _transform_columns(draft, columns, found, diagnostics)
         for step in columns.steps:
             if step in models:
-                describe_model(step, columns.all(), training, diagnostics)
+                describe_model(step, columns, training, diagnostics)
         before = len(diagnostics.found)
         check_columns(name, columns, declared, diagnostics)
         if len(diagnostics.found) == before:

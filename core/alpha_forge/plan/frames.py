@@ -122,7 +122,10 @@ def _transform_frame(
         interval = bound.instance.output_interval(first.interval)
     except ValueError as error:
         diagnostics.error(
-            "AF4009", str(error), (*bound.step.path, "params"), "choose an interval that divides"
+            "AF4009",
+            str(error),
+            (*bound.step.path, "params"),
+            "choose a whole multiple of the input's interval",
         )
         return None
     if name is None:

@@ -103,7 +103,7 @@ class NeedFinder:
 
 def _link(node: Node) -> str:
     if node.settle:
-        return f"{node.lookback} bars of {node.id} (settles in {node.settle}, and a quarter)"
+        return f"{node.lookback} bars of {node.id} ({node.settle} to settle, and a quarter more)"
     return f"{node.lookback} bars of {node.id}"
 
 

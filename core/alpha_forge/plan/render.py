@@ -25,6 +25,8 @@ def as_text(dag: EventFlowDAG) -> str:
             for n in dag.transforms_from(flow.frame)
             if dag.frames[flow.frame].event == flow.event
         ]
+    if dag.emit_interval is not None:
+        lines.append(f"  predictions leave on closes of {dag.emit_interval}")
     lines += ["", f"warm-up (epsilon {dag.epsilon:g})"]
     for spec in dag.warmup.values():
         interval = dag.frames[spec.frame].interval
@@ -37,8 +39,6 @@ def as_text(dag: EventFlowDAG) -> str:
     if dag.sinks:
         lines += ["", "sinks"]
         lines += [f"  {s.name}  {s.using} ← {s.frame}.{s.column}" for s in dag.sinks]
-    if dag.emit_interval is not None:
-        lines.append(f"  emits on closes of {dag.emit_interval}")
     return "\n".join(lines)
 
 

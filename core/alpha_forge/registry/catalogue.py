@@ -129,7 +129,12 @@ class Catalogue:
             return f"pack '{outside[0]}' gives it: add it to using.capabilities"
         names = sorted({p.name for p in visible})
         kind = name.partition(".")[0]
-        close = nearest(name, [n for n in names if n.startswith(f"{kind}.")]) or nearest(name, names)
+        last = {n.partition(".")[2]: n for n in names}
+        close = (
+            nearest(name, [n for n in names if n.startswith(f"{kind}.")])
+            or nearest(name, names)
+            or last.get(name)
+        )
         if close is not None:
             return f"did you mean '{close}'?"
         faulty = [

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 
 from alpha_forge.runtime.runner import RealTimeRunner, RunSummary
+
+log = logging.getLogger("alpha_forge.runner")
 
 
 class EventLoopManager:
@@ -28,6 +31,7 @@ class EventLoopManager:
         def stop(number: int) -> None:
             if self.interrupted_by is not None:
                 task.cancel()
+            log.info("Stopping on %s (once more to stop at once)", signal.Signals(number).name)
             self.interrupted_by = number
             self._runner.stop()
 

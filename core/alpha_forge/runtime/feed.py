@@ -87,7 +87,9 @@ class Feed:
         self.check()
         if self.first_row is None:
             raise SourceError(
-                "AF5031", f"{self.node.using} ended before it sent a bar", "check the range that it reads"
+                "AF5031",
+                f"{self.node.using} ended before it sent a bar",
+                "check the range that it reads (stream_from of data.files)",
             )
         return self.first_row
 

@@ -108,7 +108,7 @@ class Trainer:
             raise ModelError(
                 "AF7021",
                 f"training needs exactly one model step, the pipeline has {len(models)}",
-                "train each model with a configuration of its own",
+                "give each model a configuration of its own, with one model step",
             )
         return models[0]
 
@@ -201,7 +201,9 @@ class Trainer:
         interval = self._dag.frames[self.node.frame].interval
         if not recorder.rows:
             raise ModelError(
-                "AF7023", "the history is too short for one complete sample", "a longer training.history_days"
+                "AF7023",
+                "the history is too short for one complete sample",
+                "set a longer training.history_days, or a shorter horizon or window",
             )
         columns = np.stack(recorder.values, axis=1)
         ts = np.array([interval.ts(row) for row in recorder.rows], dtype=np.int64)
@@ -221,7 +223,7 @@ class Trainer:
             raise ModelError(
                 "AF7023",
                 f"no bar has {window} rows of all {len(self._spec.columns)} columns and a target {horizon} bar(s) on",
-                "a longer training.history_days",
+                "set a longer training.history_days, or a shorter horizon or window",
             )
         order = np.argsort(merged_parts[2], kind="stable")
         return Samples(*(part[order] for part in merged_parts))
@@ -235,7 +237,9 @@ class Trainer:
             )
         except ValueError as error:
             raise ModelError(
-                "AF7023", f"the samples can't be split: {error}", "a longer training.history_days"
+                "AF7023",
+                f"the samples can't be split: {error}",
+                "set a longer training.history_days, or a shorter horizon or window",
             ) from error
         training_range = (iso(int(samples.ts[early].min())), iso(int(samples.ts[early].max())))
         validation_range = (iso(int(samples.ts[late].min())), iso(int(samples.ts[late].max())))

@@ -39,6 +39,7 @@ INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h"
 """Intervals of USD-M klines that have a fixed length."""
 IntervalName = Literal["1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w"]
 
+_CLOCK_ATTEMPTS = 6
 _SKEW = 2.0  # seconds by which the machine's clock may be off before it is said
 
 
@@ -104,7 +105,10 @@ class BinanceFutures(DataSource):
         self._synchronizing = asyncio.Lock()
 
     async def find_clock(self) -> Clock | None:
-        """The clock of a local exchange, which tells its time under ``/sandbox/clock``; None for Binance."""
+        """The clock of a local exchange, which tells its time under ``/sandbox/clock``; None for Binance.
+
+        Raises SourceError AF5001 if an exchange that is not Binance's public one can't be reached.
+        """
         if self.params.endpoints.public:
             return None
         told = await self._tell_clock()
@@ -119,16 +123,22 @@ class BinanceFutures(DataSource):
         import httpx
 
         url = f"{self.params.endpoints.rest}/sandbox/clock"
-        for attempt in range(3):
+        causes: list[str] = []
+        while True:
             asked = time.monotonic_ns()
             try:
                 answer = await self._client("rest").get(url)
                 break
             except httpx.TransportError as error:
-                log.debug("%s: %s (attempt %d)", url, error, attempt + 1)
-                await asyncio.sleep(0.2)
-        else:
-            return None  # `open` says so, with the cure
+                causes.append(f"{type(error).__name__}: {error}")
+            if len(causes) == _CLOCK_ATTEMPTS:
+                # Going on by the machine's clock would be silently wrong for the whole run.
+                raise SourceError(
+                    "AF5001",
+                    f"{url} can't be reached: {causes[-1]} ({_CLOCK_ATTEMPTS} attempts)",
+                    "check the network, the proxy settings and `endpoints`; a local exchange must be running already",
+                )
+            await asyncio.sleep(0.1 * 2 ** len(causes))
         trip = time.monotonic_ns() - asked
         try:
             told = answer.json() if answer.status_code == 200 else {}
