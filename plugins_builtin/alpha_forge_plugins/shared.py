@@ -31,4 +31,5 @@ def alpha_forge_conformance() -> dict[str, str]:
     return {
         "data.binance_futures": "alpha_forge_plugins.conformance.sources:BinanceFuturesConformance",
         "data.files": "alpha_forge_plugins.conformance.sources:FilesConformance",
+        "sinks.csv_append": "alpha_forge_plugins.conformance.sinks:CSVAppendConformance",
     }

@@ -116,6 +116,11 @@ class CrashServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def alive(self) -> bool:
+        """False after `close`, after a timeout, or if the child broke down."""
+        return self._child.poll() is None
+
     def close(self) -> None:
         """Kill the child and what it started. Idempotent."""
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -1,0 +1,57 @@
+"""What code does to the outside, by the interpreter's audit events: files made, connections opened."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+_WRITING = os.O_CREAT | os.O_WRONLY | os.O_RDWR
+
+
+@dataclass(slots=True)
+class Deeds:
+    """What was seen, in order. ``connections`` are (host, port) of TCP, ``files`` what was opened to write or made."""
+
+    connections: list[tuple[str, int]] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+    def note(self, event: str, args: tuple[Any, ...]) -> None:
+        if event == "socket.connect":
+            sock, address = args
+            if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
+                self.connections.append((str(address[0]), int(address[1])))
+        elif event == "open":
+            path, _, flags = args
+            if isinstance(path, str | bytes) and isinstance(flags, int) and flags & _WRITING:
+                self.files.append(os.fsdecode(path))
+        elif event in ("os.mkdir", "sqlite3.connect"):
+            self.files.append(os.fsdecode(args[0]) if isinstance(args[0], str | bytes) else str(args[0]))
+
+
+_watching: list[Deeds] = []
+_hooked = threading.Lock()
+
+
+def _hook(event: str, args: tuple[Any, ...]) -> None:
+    for deeds in _watching:
+        deeds.note(event, args)
+
+
+@contextlib.contextmanager
+def watched_deeds() -> Iterator[Deeds]:
+    """Note what any thread of this process does while the block runs. Compiled clients may go unseen."""
+    # An audit hook can't be taken away again: it is set once a process, and idle costs next to nothing.
+    if _hooked.acquire(blocking=False):
+        sys.addaudithook(_hook)
+    deeds = Deeds()
+    _watching.append(deeds)
+    try:
+        yield deeds
+    finally:
+        _watching.remove(deeds)
