@@ -78,6 +78,7 @@ def _same(promised: str, one: Values, other: Values, how: str) -> None:
     remedy="read describe() from the checkpoint's JSON; keep columns unique and in training order",
 )
 def describes(case: ModelConformance, tmp_path: Path) -> None:
+    """The compiler finds columns by name and counts the window into the warm-up before any weight is read."""
     case.checkpoint(tmp_path)
     spec = case.make(tmp_path).describe()
     promised = "describe() gives a ModelSpec with unique column names and a window of at least one bar"
@@ -99,6 +100,7 @@ def describes(case: ModelConformance, tmp_path: Path) -> None:
     needs=("AF-M01",),
 )
 def shapes(case: ModelConformance, tmp_path: Path) -> None:
+    """The runtime writes one value beside each bar; a column vector or a missing row would land somewhere else."""
     import numpy as np
 
     case.checkpoint(tmp_path)
@@ -119,6 +121,8 @@ def shapes(case: ModelConformance, tmp_path: Path) -> None:
     needs=("AF-M02",),
 )
 def rows_alone(case: ModelConformance, tmp_path: Path) -> None:
+    """Symbols come together as their bars happen to arrive. If companions could change a prediction by one bit,
+    a replay could never be compared with what ran live."""
     import numpy as np
 
     case.checkpoint(tmp_path)
@@ -145,6 +149,7 @@ def rows_alone(case: ModelConformance, tmp_path: Path) -> None:
     needs=("AF-M02",),
 )
 def deterministic(case: ModelConformance, tmp_path: Path) -> None:
+    """Dropout left on, or state kept between calls, makes the same bar predict differently each time."""
     case.checkpoint(tmp_path)
     model, spec = loaded(case, tmp_path)
     windows = made_windows(model, spec)
@@ -165,6 +170,7 @@ def deterministic(case: ModelConformance, tmp_path: Path) -> None:
     needs=("AF-M04",),
 )
 def threads(case: ModelConformance, tmp_path: Path) -> None:
+    """Models run on the runtime's compute thread, which is not the one that made them."""
     case.checkpoint(tmp_path)
     model, spec = loaded(case, tmp_path)
     windows = made_windows(model, spec)
@@ -200,6 +206,7 @@ def threads(case: ModelConformance, tmp_path: Path) -> None:
     needs=("AF-M03",),
 )
 def unknown_values(case: ModelConformance, tmp_path: Path) -> None:
+    """A value that is not known must not become a confident prediction."""
     import numpy as np
 
     case.checkpoint(tmp_path)
@@ -228,6 +235,7 @@ def unknown_values(case: ModelConformance, tmp_path: Path) -> None:
     needs=("AF-M02",),
 )
 def input_kept(case: ModelConformance, tmp_path: Path) -> None:
+    """The runtime may use the same windows again; scaling them in place corrupts what comes after."""
     case.checkpoint(tmp_path)
     model, spec = loaded(case, tmp_path)
     windows = made_windows(model, spec)
@@ -245,6 +253,7 @@ def input_kept(case: ModelConformance, tmp_path: Path) -> None:
     needs=("AF-M03",),
 )
 def reads_window(case: ModelConformance, tmp_path: Path) -> None:
+    """A model that ignores its input passes every test of determinism."""
     import numpy as np
 
     case.checkpoint(tmp_path)
@@ -286,6 +295,7 @@ def _unpickling_watched() -> Iterator[list[str]]:
     needs=("AF-M01",),
 )
 def nothing_unpickled(case: ModelConformance, tmp_path: Path) -> None:
+    """Unpickling a file runs whatever code its author put in it."""
     case.checkpoint(tmp_path)
     model = case.make(tmp_path)
     with _unpickling_watched() as seen:
@@ -307,6 +317,7 @@ def _files(tmp_path: Path) -> list[Path]:
     needs=("AF-M01",),
 )
 def damaged(case: ModelConformance, tmp_path: Path) -> None:
+    """A checkpoint that was half copied must stop the start, with a message that says what to do, not predict."""
     from alpha_forge.contracts.errors import AlphaForgeError
 
     case.checkpoint(tmp_path)

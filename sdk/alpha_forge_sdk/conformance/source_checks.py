@@ -155,6 +155,7 @@ def complete(pairs: Iterable[tuple[str, Bar]], wanted: set[Key], what: str) -> N
     remedy="give Params 'universe' and 'interval'; history_lag is a number of seconds, not negative",
 )
 def declares(case: DataSourceConformance, tmp_path: Path) -> None:
+    """The compiler reads universe and interval from the parameters; repairs rely on history_lag."""
     from alpha_forge.contracts.interval import Interval
 
     plugin: Any = case.plugin_class()
@@ -181,6 +182,7 @@ def declares(case: DataSourceConformance, tmp_path: Path) -> None:
     needs=("AF-D01",),
 )
 def history_order(case: DataSourceConformance, tmp_path: Path) -> None:
+    """Warm-up and repairs ask for exact ranges; a bar outside or repeated would be processed twice."""
     from alpha_forge.contracts.interval import iso
 
     async def body(source: Opened) -> None:
@@ -207,6 +209,8 @@ def history_order(case: DataSourceConformance, tmp_path: Path) -> None:
     needs=("AF-D02",),
 )
 def history_true(case: DataSourceConformance, tmp_path: Path) -> None:
+    """A missing, invented or altered bar spoils every feature that reads it, without any error."""
+
     async def body(source: Opened) -> None:
         start, end = source.range()
         pairs = await source.history(start, end)
@@ -224,6 +228,8 @@ def history_true(case: DataSourceConformance, tmp_path: Path) -> None:
     needs=("AF-D03",),
 )
 def history_halves(case: DataSourceConformance, tmp_path: Path) -> None:
+    """Ranges are fetched piece by piece. An edge taken twice or left out shows only where pieces meet."""
+
     async def body(source: Opened) -> None:
         start, end = source.range()
         middle = source.interval.floor((start + end) // 2)
@@ -246,6 +252,8 @@ def history_halves(case: DataSourceConformance, tmp_path: Path) -> None:
     needs=("AF-D01",),
 )
 def stream_order(case: DataSourceConformance, tmp_path: Path) -> None:
+    """Each closed bar is predicted once, in the order of closes."""
+
     async def body(source: Opened) -> None:
         events = await source.streamed()
         _well_formed(events, source)
@@ -278,6 +286,8 @@ def _well_formed(events: Iterable[MarketEvent], source: Opened) -> None:
     needs=("AF-D05",),
 )
 def stream_true(case: DataSourceConformance, tmp_path: Path) -> None:
+    """The classic mistake is to pass the bar in progress as closed: only its close is wrong, a little."""
+
     async def body(source: Opened) -> None:
         events = await source.streamed()
         pairs = [(e.symbol, e.bar) for e in events if e.closed and e.symbol and e.bar]
@@ -299,6 +309,8 @@ def stream_true(case: DataSourceConformance, tmp_path: Path) -> None:
     needs=("AF-D03", "AF-D06"),
 )
 def overlap(case: DataSourceConformance, tmp_path: Path) -> None:
+    """Warm-up joins history and stream; where both have a bar it must be the same bar."""
+
     async def body(source: Opened) -> None:
         events = await source.streamed()
         streamed = {(e.symbol, e.ts): e.bar for e in events if e.closed and e.symbol and e.bar}
@@ -319,6 +331,7 @@ def overlap(case: DataSourceConformance, tmp_path: Path) -> None:
     needs=("AF-D05",),
 )
 def cancellation(case: DataSourceConformance, tmp_path: Path) -> None:
+    """A run that is stopped must end; connections that are left open count against the exchange's limits."""
     before = {t.ident for t in threading.enumerate()}
 
     async def body(source: Opened) -> None:
@@ -362,6 +375,7 @@ def cancellation(case: DataSourceConformance, tmp_path: Path) -> None:
     needs=("AF-D01",),
 )
 def lifecycle(case: DataSourceConformance, tmp_path: Path) -> None:
+    """Close comes on every path, failures included."""
     from alpha_forge.contracts.errors import AlphaForgeError
 
     async def body(source: Opened) -> None:
@@ -392,6 +406,8 @@ def lifecycle(case: DataSourceConformance, tmp_path: Path) -> None:
     needs=("AF-D03", "AF-D05"),
 )
 def concurrent(case: DataSourceConformance, tmp_path: Path) -> None:
+    """A missed bar is fetched from history while the stream goes on, for several symbols at once."""
+
     async def body(source: Opened) -> None:
         start, end = source.range()
         alone = sorted(await source.history(start, end))
