@@ -1,0 +1,1 @@
+{% include cookiecutter.destination ~ "_sink.py" %}
