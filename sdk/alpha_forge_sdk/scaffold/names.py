@@ -25,8 +25,8 @@ def check_name(kind: str, name: str) -> None:
     if not _NAME.fullmatch(name) or len(name) > LONGEST or keyword.iskeyword(name):
         raise ScaffoldError(
             "AF9010",
-            f"'{name}' can't be the name of a plugin: 1 to {LONGEST} small letters, digits and single _, beginning with "
-            "a letter, and no keyword of Python",
+            f"'{name}' can't be the name of a plugin: 1 to {LONGEST} small letters, digits and single _, beginning "
+            "with a letter, and no keyword of Python",
             f"for example '{_mended(name) or 'my_plugin'}'",
         )
     from alpha_forge.registry import discover
