@@ -93,10 +93,17 @@ class FeatureConformance(Conformance):
 
 
 class TransformConformance(Conformance):
-    """Proves a `Transform`. ``interval`` is that of the (first) input frame."""
+    """Proves a `Transform`. ``interval`` is that of the (first) input frame, ``other_interval`` that of the second."""
 
     kind = "transforms"
     interval: ClassVar[str] = "15m"
+    other_interval: ClassVar[str] = "1h"
+
+    def columns(self, frame: str, bars: int, symbols: int, seed: int) -> dict[str, Any]:
+        """Columns of an input frame, (bars, symbols) float64 each, with ``close`` among them. Default: made-up bars."""
+        from alpha_forge_sdk.testing.bars import made_bars
+
+        return dict(made_bars(bars, symbols, seed))
 
 
 class ModelConformance(Conformance):

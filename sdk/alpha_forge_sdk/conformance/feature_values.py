@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alpha_forge_sdk.conformance.check import Broken, Check, check
+from alpha_forge_sdk.conformance.complaints import complaint
 from alpha_forge_sdk.conformance.feature_subject import Columns, columns_of, only_windowed, subject
 
 if TYPE_CHECKING:
@@ -16,20 +17,6 @@ if TYPE_CHECKING:
 
 BAD = (float("nan"), float("inf"), float("-inf"), 0.0, 1e-12, 1e12)
 LEVELS = (0.0, 1e-12, 1.0, 1e12, float("nan"))
-
-
-def complaint(call: Callable[[], Any]) -> str | None:
-    """What a call raises or warns of; None if nothing."""
-    import warnings
-
-    # NumPy's own default, whatever the process has set: a division by zero is told, an underflow is not.
-    with warnings.catch_warnings(record=True) as told, np.errstate(all="warn", under="ignore"):
-        warnings.simplefilter("always")
-        try:
-            call()
-        except Exception as error:  # noqa: BLE001 - a third party's code; whatever it raises is the finding
-            return f"it raised {type(error).__name__}: {error}"
-    return f"it warned: {told[0].category.__name__}: {told[0].message}" if told else None
 
 
 def bad_columns(
