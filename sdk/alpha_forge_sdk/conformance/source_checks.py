@@ -150,36 +150,9 @@ def complete(pairs: Iterable[tuple[str, Bar]], wanted: set[Key], what: str) -> N
 
 @check(
     "AF-D01",
-    "declares a universe, an interval, and how far its history lags",
-    "data",
-    remedy="give Params 'universe' and 'interval'; history_lag is a number of seconds, not negative",
-)
-def declares(case: DataSourceConformance, tmp_path: Path) -> None:
-    """The compiler reads universe and interval from the parameters; repairs rely on history_lag."""
-    from alpha_forge.contracts.interval import Interval
-
-    plugin: Any = case.plugin_class()
-    fields = plugin.Params.model_fields
-    for name in ("universe", "interval"):
-        if name not in fields:
-            raise Broken(f"Params has '{name}'", f"it has {', '.join(fields) or 'no fields'}")
-    lag = plugin.history_lag
-    if isinstance(lag, bool) or not isinstance(lag, int | float) or not lag >= 0:
-        raise Broken("history_lag is a number of seconds, not negative", f"it is {lag!r}")
-    with case.running(tmp_path) as params:
-        instance = plugin(plugin.Params.model_validate(dict(params)))
-    try:
-        Interval.parse(instance.params.interval)
-    except ValueError as error:
-        raise Broken("'interval' is an interval such as 15m or 4h", str(error)) from error
-
-
-@check(
-    "AF-D02",
     "history brings each bar of its range once, oldest first, on the grid",
     "data",
     remedy="drop what lies outside start < ts <= end, sort, and remove repetitions where pages meet",
-    needs=("AF-D01",),
 )
 def history_order(case: DataSourceConformance, tmp_path: Path) -> None:
     """Warm-up and repairs ask for exact ranges; a bar outside or repeated would be processed twice."""
@@ -202,11 +175,11 @@ def history_order(case: DataSourceConformance, tmp_path: Path) -> None:
 
 
 @check(
-    "AF-D03",
+    "AF-D02",
     "history is the truth: nothing missing, invented or altered",
     "data",
     remedy="page until the range is covered; leave out the bar still open; parse every digit",
-    needs=("AF-D02",),
+    needs=("AF-D01",),
 )
 def history_true(case: DataSourceConformance, tmp_path: Path) -> None:
     """A missing, invented or altered bar spoils every feature that reads it, without any error."""
@@ -221,11 +194,11 @@ def history_true(case: DataSourceConformance, tmp_path: Path) -> None:
 
 
 @check(
-    "AF-D04",
+    "AF-D03",
     "history of two halves is history of the whole",
     "data",
     remedy="start is excluded and end included, always; keep no state between calls",
-    needs=("AF-D03",),
+    needs=("AF-D02",),
 )
 def history_halves(case: DataSourceConformance, tmp_path: Path) -> None:
     """Ranges are fetched piece by piece. An edge taken twice or left out shows only where pieces meet."""
@@ -245,11 +218,10 @@ def history_halves(case: DataSourceConformance, tmp_path: Path) -> None:
 
 
 @check(
-    "AF-D05",
+    "AF-D04",
     "the stream brings each closed bar once, in order, on the grid",
     "data",
     remedy="remember the last close of each symbol; overlapping connections repeat bars",
-    needs=("AF-D01",),
 )
 def stream_order(case: DataSourceConformance, tmp_path: Path) -> None:
     """Each closed bar is predicted once, in the order of closes."""
@@ -279,11 +251,11 @@ def _well_formed(events: Iterable[MarketEvent], source: Opened) -> None:
 
 
 @check(
-    "AF-D06",
+    "AF-D05",
     "streamed bars are the truth: none missing in between, invented or altered; none closed before its time",
     "data",
     remedy="a bar is closed only when the source says so, with its final values",
-    needs=("AF-D05",),
+    needs=("AF-D04",),
 )
 def stream_true(case: DataSourceConformance, tmp_path: Path) -> None:
     """The classic mistake is to pass the bar in progress as closed: only its close is wrong, a little."""
@@ -302,11 +274,11 @@ def stream_true(case: DataSourceConformance, tmp_path: Path) -> None:
 
 
 @check(
-    "AF-D07",
+    "AF-D06",
     "history and stream agree where they overlap",
     "data",
     remedy="the same parsing and the same ts (the close) on both ways",
-    needs=("AF-D03", "AF-D06"),
+    needs=("AF-D02", "AF-D05"),
 )
 def overlap(case: DataSourceConformance, tmp_path: Path) -> None:
     """Warm-up joins history and stream; where both have a bar it must be the same bar."""
@@ -324,11 +296,11 @@ def overlap(case: DataSourceConformance, tmp_path: Path) -> None:
 
 
 @check(
-    "AF-D08",
+    "AF-D07",
     "cancelled, it ends within a second and leaves nothing open",
     "data",
     remedy="release connections and tasks in 'finally'; await what you cancel",
-    needs=("AF-D05",),
+    needs=("AF-D04",),
 )
 def cancellation(case: DataSourceConformance, tmp_path: Path) -> None:
     """A run that is stopped must end; connections that are left open count against the exchange's limits."""
@@ -368,11 +340,10 @@ def cancellation(case: DataSourceConformance, tmp_path: Path) -> None:
 
 
 @check(
-    "AF-D09",
+    "AF-D08",
     "close may come twice, or without open; using it then is a clear error",
     "data",
     remedy="check for being open in stream() and history(); make close idempotent",
-    needs=("AF-D01",),
 )
 def lifecycle(case: DataSourceConformance, tmp_path: Path) -> None:
     """Close comes on every path, failures included."""
@@ -399,11 +370,11 @@ def lifecycle(case: DataSourceConformance, tmp_path: Path) -> None:
 
 
 @check(
-    "AF-D10",
+    "AF-D09",
     "history can be asked while the stream runs, by several at once",
     "data",
     remedy="keep no shared cursor; repairs run beside the stream and beside each other",
-    needs=("AF-D03", "AF-D05"),
+    needs=("AF-D02", "AF-D04"),
 )
 def concurrent(case: DataSourceConformance, tmp_path: Path) -> None:
     """A missed bar is fetched from history while the stream goes on, for several symbols at once."""
@@ -429,7 +400,6 @@ def concurrent(case: DataSourceConformance, tmp_path: Path) -> None:
 
 
 CHECKS: tuple[Check, ...] = (
-    declares,
     history_order,
     history_true,
     history_halves,
