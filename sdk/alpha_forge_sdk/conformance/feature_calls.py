@@ -14,14 +14,20 @@ from alpha_forge_sdk.conformance.feature_subject import (
     Columns,
     Subject,
     columns_of,
+    every_example,
     only_symbol_scope,
     subject,
+    with_holes,
 )
 from alpha_forge_sdk.conformance.growth import footprint, grows
 from alpha_forge_sdk.conformance.search import smallest, strategies
 
 if TYPE_CHECKING:
     from alpha_forge_sdk.conformance.case import FeatureConformance
+
+
+SYMBOLS = 17
+"""More than fit a vector register, and one over."""
 
 
 def same(one: Subject, promised: str, expected: Columns, found: Columns, how: str) -> None:
@@ -116,14 +122,16 @@ def symbols_alone(case: FeatureConformance, tmp_path: Path) -> None:
     columns, others = (columns_of(case, one.names, bars, symbols, seed) for seed in (0, 5))
     whole = one.run(columns)
     promised = 'scope = "symbol": other symbols change nothing'
+    unknown = tuple(np.full_like(c, np.nan) for c in columns)
     for s in range(symbols):
-        changed = tuple(np.array(other) for other in others)
-        for i, column in enumerate(columns):
-            changed[i][:, s] = column[:, s]
-        alone = tuple(output[:, [s]] for output in whole)
-        place = first_difference(one.outputs, alone, [o[:, [s]] for o in one.run(changed)])
-        if place is not None:
-            raise Broken(promised, f"{place._replace(symbol=s)} when the bars of the others changed")
+        for instead, how in ((others, "changed"), (unknown, "were unknown")):
+            changed = tuple(c.copy() for c in instead)
+            for i, column in enumerate(columns):
+                changed[i][:, s] = column[:, s]
+            alone = tuple(output[:, [s]] for output in whole)
+            place = first_difference(one.outputs, alone, [o[:, [s]] for o in one.run(changed)])
+            if place is not None:
+                raise Broken(promised, f"{place._replace(symbol=s)} when the bars of the others {how}")
     # Bits that depend on the number of symbols are another check's matter.
     room = [1e-9 * size for size in sizes(whole)]
     for picked, how in (
@@ -147,9 +155,11 @@ def symbols_alone(case: FeatureConformance, tmp_path: Path) -> None:
     needs=("AF-F11",),
 )
 def subset_bits(case: FeatureConformance, tmp_path: Path) -> None:
-    one = subject(case, tmp_path)
-    symbols = 17  # more than fit a vector register, and one over
-    columns = columns_of(case, one.names, one.memory() + 6, symbols)
+    for one, where in every_example(case, tmp_path):
+        _any_subset(one, columns_of(case, one.names, one.memory() + 6, SYMBOLS), where)
+
+
+def _any_subset(one: Subject, columns: Columns, where: str) -> None:
     whole = one.run(columns)
 
     def breaks(picked: list[int]) -> Broken | None:
@@ -160,11 +170,11 @@ def subset_bits(case: FeatureConformance, tmp_path: Path) -> None:
         place = place._replace(symbol=picked[place.symbol])
         return Broken(
             "a symbol's bits don't depend on who is computed with it",
-            f"{place} when the symbols {picked} of {symbols} were computed together",
+            f"{place} when the symbols {picked} of {SYMBOLS} were computed together{where}",
         )
 
     st = strategies()
-    subsets = st.lists(st.integers(0, symbols - 1), min_size=1, max_size=symbols, unique=True)
+    subsets = st.lists(st.integers(0, SYMBOLS - 1), min_size=1, max_size=SYMBOLS, unique=True)
     smallest(subsets, breaks, ([0], [16], [0, 1, 2, 3], list(range(16)), list(range(16, -1, -1))))
 
 
@@ -177,21 +187,23 @@ def subset_bits(case: FeatureConformance, tmp_path: Path) -> None:
     needs=("AF-F07", "AF-F08"),
 )
 def chunking(case: FeatureConformance, tmp_path: Path) -> None:
-    one = subject(case, tmp_path)
-    bars = one.memory() + 24
-    columns = columns_of(case, one.names, bars, 3)
+    for one, where in every_example(case, tmp_path):
+        columns = columns_of(case, one.names, one.memory() + 24, 3)
+        _any_chunks(one, columns, where)
+        if one.recursive:
+            _any_chunks(one, with_holes(columns), f"{where}, some bars unknown")
+
+
+def _any_chunks(one: Subject, columns: Columns, where: str) -> None:
     whole = one.run(columns)
+    bars = len(columns[0])
 
     def breaks(cuts: Sequence[int]) -> Broken | None:
         place = first_difference(one.outputs, whole, one.in_chunks(columns, cuts))
         if place is None:
             return None
-        what = (
-            "row by row"
-            if len(cuts) == bars - 1
-            else f"in chunks that begin at the bars {sorted({0, *cuts})}"
-        )
-        return Broken("any chunking gives the same bits", f"{place} when computed {what}")
+        what = "row by row" if len(cuts) > 8 else f"in chunks that begin at the bars {sorted({0, *cuts})}"
+        return Broken("any chunking gives the same bits", f"{place} when computed {what}{where}")
 
     # The whole past row by row costs too much for a long one; its end, where the values are, does not.
     row_by_row = range(max(1, bars - 200), bars)

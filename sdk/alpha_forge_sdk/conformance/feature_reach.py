@@ -17,6 +17,7 @@ from alpha_forge_sdk.conformance.feature_subject import (
     every_example,
     only_windowed,
     subject,
+    with_holes,
 )
 
 if TYPE_CHECKING:
@@ -41,13 +42,15 @@ def causal(case: FeatureConformance, tmp_path: Path) -> None:
     one = subject(case, tmp_path)
     memory = one.memory()
     bars = memory + 16
-    columns, other = (columns_of(case, one.names, bars, 3, seed) for seed in (0, 8))
-    whole = one.run(columns)
-    for t in _bars_to_try(memory, bars):
-        for future in (other, tuple(np.full_like(c, np.nan) for c in columns)):
-            place = _changed_before(one, columns, future, whole, range(t + 1, bars), one.names)
-            if place is not None:
-                raise _peeked(one, columns, future, whole, t)
+    plain, other = (columns_of(case, one.names, bars, 3, seed) for seed in (0, 8))
+    # With holes too: what is filled from behind is seen only where something is missing.
+    for columns in (plain, with_holes(plain)):
+        whole = one.run(columns)
+        for t in _bars_to_try(memory, bars):
+            for future in (other, tuple(np.full_like(c, np.nan) for c in columns)):
+                place = _changed_before(one, columns, future, whole, range(t + 1, bars), one.names)
+                if place is not None:
+                    raise _peeked(one, columns, future, whole, t)
 
 
 def _changed_before(
@@ -90,26 +93,41 @@ def honest_look_back(case: FeatureConformance, tmp_path: Path) -> None:
     for one, where in every_example(case, tmp_path):
         back = one.memory()
         bars = 2 * min(back, 2000) + back + 12
-        columns, other = (columns_of(case, one.names, bars, 3, seed) for seed in (0, 6))
-        whole = one.run(columns)
-        # Bits that depend on how many rows come together are another check's matter.
-        room = [1e-9 * size for size in sizes(whole)]
+        plain, other = (columns_of(case, one.names, bars, 3, seed) for seed in (0, 6))
+        older = tuple(5.0 * c for c in other)
         promised = f"lookback() is {back}{where}: row t is a function of rows t-{back - 1} … t"
-        for t in sorted({back - 1, back, bars - 7, bars - 1}):
-            exact = one.run([c[t - back + 1 : t + 1] for c in columns])
-            place = first_difference(
-                one.outputs, [o[[t]] for o in whole], [o[-1:] for o in exact], room, first_bar=t
-            )
+        for columns in (plain, with_holes(plain)):
+            place, how = _older_matters(one, columns, older, back)
             if place is not None:
-                raise Broken(promised, f"{place} when just the last {back} bars were given")
-            changed = tuple(c.copy() for c in columns)
-            for i in range(len(changed)):
-                changed[i][: t - back + 1] = 5.0 * other[i][: t - back + 1]
-            place = first_difference(
-                one.outputs, [o[[t]] for o in whole], [o[[t]] for o in one.run(changed)], room, first_bar=t
-            )
+                raise Broken(promised, f"{place} {how}")
+
+
+def _older_matters(one: Subject, columns: Columns, older: Columns, back: int) -> tuple[Place | None, str]:
+    """Where an output changes when bars older than `back` are left out, or are those of `older`."""
+    whole = one.run(columns)
+    # Bits that depend on how many rows come together are another check's matter.
+    room = [1e-9 * size for size in sizes(whole)]
+    bars = len(columns[0])
+    for t in sorted({back - 1, back, *range(max(back, bars - 7), bars)}):
+        expected = [o[[t]] for o in whole]
+        first = t - back + 1
+        exact = [o[-1:] for o in one.run([c[first : t + 1] for c in columns])]
+        changed = [
+            o[[t]]
+            for o in one.run([np.vstack([o[:first], c[first:]]) for o, c in zip(older, columns, strict=True)])
+        ]
+        for found, how in (
+            (exact, f"when just the last {back} bars were given"),
+            (changed, f"when bars older than {back} changed"),
+        ):
+            # Whether a NaN stays too long is another check's matter as well.
+            seen = [np.where(np.isnan(e), e, f) for e, f in zip(expected, found, strict=True)]
+            if not any(np.isnan(c).any() for c in columns):
+                seen = found
+            place = first_difference(one.outputs, expected, seen, room, first_bar=t)
             if place is not None:
-                raise Broken(promised, f"{place} when bars older than {back} changed")
+                return place, how
+    return None, ""
 
 
 @check(

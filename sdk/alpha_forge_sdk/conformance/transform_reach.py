@@ -45,7 +45,13 @@ def complete_only(case: TransformConformance, tmp_path: Path) -> None:
 )
 def causal(case: TransformConformance, tmp_path: Path) -> None:
     one = transform_subject(case, tmp_path)
-    frames, other = one.inputs(), one.inputs(seed=7)
+    plain, other = one.inputs(), one.inputs(seed=7)
+    # With holes too: what is filled from behind is seen only where something is missing.
+    for frames in (plain, holed(one, plain)):
+        _later_matters(one, frames, other)
+
+
+def _later_matters(one: TransformSubject, frames: tuple[Frame, ...], other: tuple[Frame, ...]) -> None:
     whole = one.run(frames)
     first = frames[0].ts
     for ts in first[np.unique(np.linspace(0, len(first) - 2, 40).astype(int))].tolist():

@@ -256,6 +256,16 @@ class PeeksOneBar(Mean):
         return values
 
 
+class FillsFromBehind(Mean):
+    """Fills an unknown bar with the next one."""
+
+    def compute(self, close: Array) -> Any:
+        filled = close.copy()
+        for t in range(len(close) - 2, -1, -1):
+            filled[t] = np.where(np.isnan(filled[t]), filled[t + 1], filled[t])
+        return super().compute(filled)
+
+
 class CentresOverTheCall(Average):
     """Subtracts the mean of all rows it happens to be given."""
 
@@ -274,6 +284,16 @@ class ForgetsLookback(Mean):
         with np.errstate(all="ignore"):
             long = window_sum(close, window) / window
         return np.where(np.isnan(long), super().compute(close), long)
+
+
+class FillsForward(Mean):
+    """Fills unknown bars with the last known one, however old."""
+
+    def compute(self, close: Array) -> Any:
+        filled = close.copy()
+        for t in range(1, len(close)):
+            filled[t] = np.where(np.isnan(filled[t]), filled[t - 1], filled[t])
+        return super().compute(filled)
 
 
 class DeclaresTooMuch(Mean):
@@ -311,6 +331,15 @@ class MixesSymbols(Mean):
             for s in range(values.shape[1]):
                 total = total + values[:, s]
             return values - (total / values.shape[1])[:, None]
+
+
+class NanOfOneSpoilsAll(Mean):
+    """Gives up for all symbols where one is unknown."""
+
+    def compute(self, close: Array) -> Any:
+        values = super().compute(close)
+        values[np.isnan(close).any(axis=1)] = np.nan
+        return values
 
 
 class BitsDependOnSymbols(Mean):
@@ -441,11 +470,14 @@ BROKEN: tuple[Specimen, ...] = (
     Specimen(_case(ReusesItsBuffer), "AF-F05", "when the next call was made"),
     Specimen(_case(WritesIntoInput), "AF-F06", "the input 'close'"),
     Specimen(_case(PeeksOneBar), "AF-F07", "when bar 5 of close changed"),
+    Specimen(_case(FillsFromBehind), "AF-F07", "of close changed"),
     Specimen(_case(CentresOverTheCall), "AF-F07", "of close changed"),
     Specimen(_case(ForgetsLookback), "AF-F08", "when just the last 5 bars were given"),
+    Specimen(_case(FillsForward), "AF-F08", "became nan when just the last 5 bars"),
     Specimen(_case(DeclaresTooMuch), "AF-F09", "number 5, counted from the newest"),
     Specimen(_case(FillsItsWarmUp), "AF-F10", "at bar 0 of 1"),
     Specimen(_case(MixesSymbols), "AF-F11", "when the bars of the others changed"),
+    Specimen(_case(NanOfOneSpoilsAll), "AF-F11", "when the bars of the others were unknown"),
     Specimen(_case(BitsDependOnSymbols), "AF-F12", "when the symbols [0, 1] of 17 were computed together"),
     Specimen(_case(RunningSumDrifts), "AF-F13", "in chunks that begin at the bars [0, "),
     Specimen(_case(ForgetsBetweenCalls), "AF-F13", "in chunks that begin at the bars [0, 1]"),
