@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alpha_forge.contracts.interval import Interval, iso
-from alpha_forge_sdk.conformance.arrays import Float, Place, first_difference
+from alpha_forge_sdk.conformance.arrays import Float, Place, first_difference, sizes
 from alpha_forge_sdk.conformance.check import NotApplicable
 
 if TYPE_CHECKING:
@@ -139,10 +139,15 @@ class TransformSubject:
         return found
 
     def differ(
-        self, closes: Sequence[int] | Int, expected: Sequence[Float], found: Sequence[Float]
+        self,
+        closes: Sequence[int] | Int,
+        expected: Sequence[Float],
+        found: Sequence[Float],
+        share: float = 0.0,
     ) -> str | None:
-        """Where two answers of `at` differ first, in words."""
-        place: Place | None = first_difference(self.outputs, expected, found)
+        """Where two answers of `at` differ first, in words: in any bit, or by more than a share of their size."""
+        room = [share * size for size in sizes(expected)]
+        place: Place | None = first_difference(self.outputs, expected, found, room)
         if place is None:
             return None
         return (
@@ -189,7 +194,11 @@ def only_resamplers(one: TransformSubject) -> None:
 
 
 def holed(one: TransformSubject, frames: tuple[Frame, ...], seed: int = 0) -> tuple[Frame, ...]:
-    """The frames with bars absent: here and there, a whole row, the end of a bucket; none in the oldest bucket."""
+    """The frames with bars absent: here and there, a whole row, the end of a bucket; none in the oldest bucket.
+
+    Rows without any bar are left to resamplers. Whether the rows before such a one count as neighbours, the contract
+    leaves open: others keep one symbol throughout.
+    """
     rng = np.random.default_rng(seed)
     found = []
     for frame in frames:
@@ -199,5 +208,7 @@ def holed(one: TransformSubject, frames: tuple[Frame, ...], seed: int = 0) -> tu
         ends = (frame.ts - one.output.offset) % one.output.ns == 0
         gone[ends & (rng.random(len(frame.ts)) < 0.3)] = True
         gone[:whole] = False
+        if not one.merges:
+            gone[:, 0] = False
         found.append(Frame(frame.ts, {n: np.where(gone, np.nan, c) for n, c in frame.columns.items()}))
     return tuple(found)

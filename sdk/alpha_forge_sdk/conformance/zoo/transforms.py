@@ -264,6 +264,13 @@ class MixesSymbols(Longer):
         return made
 
 
+class RowsOfFirstSymbol(Longer):
+    """Gives the rows in which the first symbol has a bar."""
+
+    def keeps(self, made: Array) -> bool:
+        return not np.isnan(made[3, 0])
+
+
 class NanSpoilsBucket(Longer):
     """Lets one absent bar make the whole bucket unknown."""
 
@@ -361,6 +368,7 @@ BROKEN: tuple[Specimen, ...] = (
     Specimen(_case(DeclaresOneRow), "AF-T09", "lookback() is 1"),
     Specimen(_case(DeclaresTooMuch), "AF-T10", "number 2, counted from the newest"),
     Specimen(_case(MixesSymbols), "AF-T11", "when the others' bars changed"),
+    Specimen(_case(RowsOfFirstSymbol), "AF-T11", "when the others' bars were absent"),
     Specimen(_case(NanSpoilsBucket), "AF-T12", "lacks 1 of the 4 rows"),
     Specimen(_case(RowForEmptyBucket), "AF-T13", "an empty bucket is no row"),
     Specimen(_case(ZeroBarForNoBar), "AF-T14", "a symbol that starts late has 0.0"),
