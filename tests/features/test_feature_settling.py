@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from feature_cases import market, run
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alpha_forge_plugins.features.averages import EMA
@@ -59,6 +59,7 @@ def test_atr(seed: int, window: int, epsilon: float) -> None:
     periods=st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40)),
     epsilon=EPSILONS,
 )
+@example(seed=15, periods=(15, 1, 7), epsilon=1e-9)  # nearly equal periods: a small line of large averages
 def test_macd_covers_its_composition(seed: int, periods: tuple[int, int, int], epsilon: float) -> None:
     fast, more, signal = periods
     plugin = MACD(MACD.Params(fast=fast, slow=fast + more, signal=signal))

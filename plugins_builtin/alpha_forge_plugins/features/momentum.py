@@ -106,7 +106,9 @@ class MACD(RecursiveFeature):
         """
         p = self.params
         weights = _start_weights(p.fast, p.slow, p.signal)
-        return int(p.slow + p.signal - 1 + bars_until(epsilon, weights, MISFIT))
+        # Averages of nearly one period make a small line of large ones, and their seeds miss it by more.
+        misfit = 2.0 * MISFIT if 4 * (p.slow - p.fast) < p.slow else MISFIT
+        return int(p.slow + p.signal - 1 + bars_until(epsilon, weights, misfit))
 
     def start(self, symbols: int) -> dict[str, Array]:
         return {
