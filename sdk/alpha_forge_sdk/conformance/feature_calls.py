@@ -45,6 +45,8 @@ def same(one: Subject, promised: str, expected: Columns, found: Columns, how: st
     needs=("AF-F02", "AF-F03"),
 )
 def deterministic(case: FeatureConformance, tmp_path: Path) -> None:
+    """What ran live can be verified by a replay only if the same bars give the same bits. A clock, a random
+    number or memory between calls makes each run its own."""
     one = subject(case, tmp_path)
     bars = one.memory() + 12
     columns = columns_of(case, one.names, bars, 4)
@@ -66,6 +68,8 @@ def deterministic(case: FeatureConformance, tmp_path: Path) -> None:
     needs=("AF-F02", "AF-F03"),
 )
 def results_kept(case: FeatureConformance, tmp_path: Path) -> None:
+    """The runtime stores what is returned, and other steps read it later. A buffer that is used again changes
+    values that have been predicted with already."""
     one = subject(case, tmp_path)
     bars = one.memory() + 4
     result = one.raw(columns_of(case, one.names, bars, 3))
@@ -83,6 +87,8 @@ def results_kept(case: FeatureConformance, tmp_path: Path) -> None:
     needs=("AF-F02",),
 )
 def inputs_kept(case: FeatureConformance, tmp_path: Path) -> None:
+    """Columns are shared by all steps of a frame. A feature that scales its input in place changes every step
+    that comes after it, depending on their order."""
     one = subject(case, tmp_path)
     promised = "inputs are never written to"
     clean = columns_of(case, one.names, one.memory() + 4, 3)
@@ -117,6 +123,8 @@ def inputs_kept(case: FeatureConformance, tmp_path: Path) -> None:
     needs=("AF-F04",),
 )
 def symbols_alone(case: FeatureConformance, tmp_path: Path) -> None:
+    """In symbol scope each symbol's own bars are handed over, whoever comes together. If another symbol's
+    bars changed a value, it would depend on the universe, and on who was late."""
     one = subject(case, tmp_path)
     bars, symbols = one.memory() + 8, 5
     columns, others = (columns_of(case, one.names, bars, symbols, seed) for seed in (0, 5))
@@ -155,6 +163,8 @@ def symbols_alone(case: FeatureConformance, tmp_path: Path) -> None:
     needs=("AF-F11",),
 )
 def subset_bits(case: FeatureConformance, tmp_path: Path) -> None:
+    """The runtime computes the symbols whose bars are at hand. NumPy's sums change their last bits with the
+    shape of the array, so a symbol computed alone would differ from the same one in company."""
     for one, where in every_example(case, tmp_path):
         _any_subset(one, columns_of(case, one.names, one.memory() + 6, SYMBOLS), where)
 
@@ -187,6 +197,8 @@ def _any_subset(one: Subject, columns: Columns, where: str) -> None:
     needs=("AF-F07", "AF-F08"),
 )
 def chunking(case: FeatureConformance, tmp_path: Path) -> None:
+    """A replay hands over thousands of rows, a stream one. Running sums and vectorised shortcuts round
+    differently in the two, and the difference grows over months."""
     for one, where in every_example(case, tmp_path):
         columns = columns_of(case, one.names, one.memory() + 24, 3)
         _any_chunks(one, columns, where)
@@ -219,6 +231,8 @@ def _any_chunks(one: Subject, columns: Columns, where: str) -> None:
     needs=("AF-F02", "AF-F03"),
 )
 def keeps_nothing(case: FeatureConformance, tmp_path: Path) -> None:
+    """A run lasts for months. What keeps a row for each bar, or takes a little longer with each, ends it by
+    memory or by lateness."""
     one = subject(case, tmp_path)
     back = 1 if one.recursive else one.memory()
     columns = columns_of(case, one.names, back + 40, 3)

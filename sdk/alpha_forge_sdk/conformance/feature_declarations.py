@@ -33,6 +33,8 @@ EPSILONS = (1e-2, 1e-3, 1e-6, 1e-9, 1e-12)
     needs=("AF-P02",),
 )
 def declares(case: FeatureConformance, tmp_path: Path) -> None:
+    """The runtime hands over columns by the names that the feature declares, and computes the warm-up of the
+    whole graph from the memory that it declares. Neither can be guessed."""
     for one, where in every_example(case, tmp_path):
         _takes_its_inputs(one)
         if one.recursive:
@@ -74,6 +76,8 @@ def _takes_its_inputs(one: Subject) -> None:
     needs=("AF-F01",),
 )
 def shapes(case: FeatureConformance, tmp_path: Path) -> None:
+    """Each output row stands beside the bar of its input row. Another shape or a narrower type would shift or
+    round values, and a frame that is still shorter than the look-back is the ordinary case at a start."""
     for one, where in every_example(case, tmp_path):
         memory = one.memory()
         for bars in sorted({1, 2, max(1, memory - 1), memory, memory + 3}):
@@ -117,6 +121,8 @@ def _form(one: Subject, result: Any, shape: tuple[int, int], where: str) -> None
     needs=("AF-F02",),
 )
 def states(case: FeatureConformance, tmp_path: Path) -> None:
+    """The runtime gathers and scatters states by symbol, and keeps several that began at different bars. That
+    works only if axis 0 of every array is the symbol, and no two states share memory."""
     one = subject(case, tmp_path)
     names: set[str] | None = None
     for symbols in (1, 3, 6):
@@ -173,6 +179,8 @@ def _starts_afresh(one: Subject, case: FeatureConformance, symbols: int) -> None
     needs=("AF-F01",),
 )
 def settles_in_order(case: FeatureConformance, tmp_path: Path) -> None:
+    """Users lower epsilon for closer agreement. If `settle` then asked for fewer bars, they would get less of
+    it."""
     for one, where in every_example(case, tmp_path):
         found = [int(one.plugin.settle(epsilon)) for epsilon in EPSILONS]
         for i in range(1, len(EPSILONS)):

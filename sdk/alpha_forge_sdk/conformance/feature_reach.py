@@ -39,6 +39,8 @@ def _bars_to_try(memory: int, bars: int) -> list[int]:
     needs=("AF-F04",),
 )
 def causal(case: FeatureConformance, tmp_path: Path) -> None:
+    """A feature that reads a bar of the future looks brilliant in training and is worthless live. It is tried
+    at every bar and in every column, since most leaks show at few of them."""
     one = subject(case, tmp_path)
     memory = one.memory()
     bars = memory + 16
@@ -90,6 +92,8 @@ def _peeked(one: Subject, columns: Columns, future: Columns, whole: Columns, t: 
     needs=("AF-F07",),
 )
 def honest_look_back(case: FeatureConformance, tmp_path: Path) -> None:
+    """Live, a feature gets the newest `lookback` rows and nothing else. If older bars mattered, what it gives
+    live would differ from what the model was trained on."""
     for one, where in every_example(case, tmp_path):
         back = one.memory()
         bars = 2 * min(back, 2000) + back + 12
@@ -140,6 +144,8 @@ def _older_matters(one: Subject, columns: Columns, older: Columns, back: int) ->
     needs=("AF-F08",),
 )
 def tight_look_back(case: FeatureConformance, tmp_path: Path) -> None:
+    """Each bar of look-back delays the first value and is fetched at every start, for every symbol; in a
+    chain of steps the look-backs add up."""
     for one, where in every_example(case, tmp_path):
         back = one.memory()
         if _matters(case, one, back, 0):
@@ -189,6 +195,8 @@ def _with_row_changed(columns: Columns, row: int, seed: int) -> Iterator[Columns
     needs=("AF-F08",),
 )
 def warm_up(case: FeatureConformance, tmp_path: Path) -> None:
+    """A value from a window that isn't full is another quantity under the same name. A NaN where the window
+    is full loses a prediction for nothing."""
     for one, where in every_example(case, tmp_path):
         back = one.memory()
         for bars in sorted({1, max(1, back // 2), max(1, back - 1), back + 8}):

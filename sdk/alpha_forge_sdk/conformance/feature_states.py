@@ -44,6 +44,8 @@ def _part(state: State, symbols: Any) -> State:
     needs=("AF-F03", "AF-F12", "AF-F13"),
 )
 def gathered(case: FeatureConformance, tmp_path: Path) -> None:
+    """One instance serves all symbols and all of the states that the runtime keeps. What is remembered
+    outside of the state belongs to whoever came last."""
     one = subject(case, tmp_path)
     bars, symbols = one.memory() + 16, 7
     columns = columns_of(case, one.names, bars, symbols)
@@ -109,6 +111,8 @@ def _scattered(one: Subject, columns: Columns) -> None:
     needs=("AF-F13",),
 )
 def unknown_rows(case: FeatureConformance, tmp_path: Path) -> None:
+    """An absent bar must not move the memory, nor wipe it out: once a state is NaN, everything after it is
+    NaN."""
     one = subject(case, tmp_path)
     columns = columns_of(case, one.names, one.memory() + 8, 3)
     bars = len(columns[0])
@@ -149,6 +153,8 @@ def _unknown_row(one: Subject, row: list[Float], state: State, names: tuple[str,
     needs=("AF-F07", "AF-F13"),
 )
 def settles(case: FeatureConformance, tmp_path: Path) -> None:
+    """A run starts on finitely many bars and must give what an endless one would, within epsilon. A `settle`
+    that is too small makes each restart a little different, unnoticed."""
     one = subject(case, tmp_path)
     tried = 0
     for epsilon in (1e-3, 1e-6, 1e-9):

@@ -49,6 +49,8 @@ def bad_columns(
     needs=("AF-F02", "AF-F03"),
 )
 def bad_values(case: FeatureConformance, tmp_path: Path) -> None:
+    """Prices of 0, of 1e-12 or without any change happen, on halted and on new symbols. An exception ends the
+    run for all symbols; a warning for each bar hides the ones that matter."""
     one = subject(case, tmp_path)
     memory = one.memory()
     columns = columns_of(case, one.names, memory + 12, 3)
@@ -74,6 +76,8 @@ def bad_values(case: FeatureConformance, tmp_path: Path) -> None:
     needs=("AF-F08", "AF-F13"),
 )
 def forgets_nan(case: FeatureConformance, tmp_path: Path) -> None:
+    """One bad bar may spoil the values that read it, and no later ones. A running sum that has met a NaN is
+    NaN for as long as the process lives."""
     one = subject(case, tmp_path)
     back = one.memory()
     columns = columns_of(case, one.names, 2 * back + 12, 3)

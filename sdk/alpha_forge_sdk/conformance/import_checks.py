@@ -146,6 +146,8 @@ def _module(case: Conformance) -> str:
     needs=("AF-P11",),
 )
 def quick_import(case: Conformance, tmp_path: Path) -> str:
+    """The same, for what is slow without being a known heavy library: tables that are computed, files that
+    are read, kernels that are compiled at import. The budget is in time above that of the SDK itself."""
     module = _module(case)
     run = _fastest(module)
     told = f"{1000 * run.seconds:.0f} ms over the SDK, which itself took {1000 * run.base:.0f} ms"
@@ -170,6 +172,8 @@ def heavy_ones(modules: tuple[str, ...]) -> list[str]:
     needs=("AF-P01",),
 )
 def light_import(case: Conformance, tmp_path: Path) -> None:
+    """Every command that meets the plugin imports its module, `plugins show` and completion included. One
+    `import torch` at the top costs seconds and hundreds of megabytes in all of them."""
     module = _module(case)
     found = heavy_ones(_first(module).modules)
     if found:
@@ -185,6 +189,8 @@ def light_import(case: Conformance, tmp_path: Path) -> None:
     needs=("AF-P01",),
 )
 def silent_import(case: Conformance, tmp_path: Path) -> None:
+    """Standard output belongs to the command: a banner makes the JSON of `plugins list` unreadable. A thread
+    that starts at import runs in every process that only wanted the class."""
     module = _module(case)
     run = _first(module)
     if run.printed:

@@ -29,6 +29,8 @@ from alpha_forge_sdk.conformance.watching import watched
     needs=("AF-P06",),
 )
 def no_io(case: Conformance, tmp_path: Path) -> None:
+    """Plugins are made to check a configuration, to draw its plan and to show parameters, on machines that
+    have no database and no right to write. Resources belong to `open` or `load`, whose end is in `close`."""
     plugin: Any = case.plugin_class()
     values = given(case, tmp_path)
     promised = (
@@ -107,6 +109,8 @@ def _takes_text(field: Field) -> bool:
     needs=("AF-P06",),
 )
 def secrets_typed(case: Conformance, tmp_path: Path) -> None:
+    """A `SecretStr` hides itself in every repr, log and error message. A plain string shows up in the first
+    traceback."""
     from alpha_forge.dsl.param_errors import is_secret
 
     subject, example = an_example(case)
@@ -136,6 +140,8 @@ _CANARY = "canary5ecret"
     needs=("AF-P14",),
 )
 def secrets_hidden(case: Conformance, tmp_path: Path) -> None:
+    """A `SecretStr` hides only itself: a copy of its text in an attribute, in a log line or in an error's
+    message ends up in logs that many can read."""
     from alpha_forge.dsl.param_errors import is_secret
 
     subject = Subject(case)
@@ -221,6 +227,8 @@ def _overheard() -> Iterator[Callable[[], str]]:
     needs=("AF-P06",),
 )
 def pickles(case: Conformance, tmp_path: Path) -> None:
+    """Work that moves to another process takes the plugin with it, unopened. Locks, connections, lambdas and
+    local classes can't travel."""
     plugin: Any = case.plugin_class()
     params = plugin.Params.model_validate(given(case, tmp_path))
     instance = plugin(params)
@@ -254,6 +262,8 @@ def _mutable(value: Any) -> bool:
     needs=("AF-P16",),
 )
 def nothing_shared(case: Conformance, tmp_path: Path) -> None:
+    """The same plugin stands in a configuration several times, with other parameters or for other symbols.
+    What one instance keeps on the class, or in a default argument, another one reads."""
     plugin: Any = case.plugin_class()
     promised = "an instance is independent of every other one"
     before = _of_class(plugin)

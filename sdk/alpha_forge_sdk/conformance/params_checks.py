@@ -22,6 +22,8 @@ EVERY_KIND = ("data", "transforms", "features", "models", "sinks")
     remedy="derive from the base of the kind, Params from alpha_forge_sdk.Params; __init__ takes params and no more",
 )
 def of_its_kind(case: Conformance, tmp_path: Path) -> None:
+    """The runtime, the compiler and the command line make every plugin in one way, from validated params
+    alone. What needs more than that can be made by nobody but its author."""
     from alpha_forge.contracts.params import Params
     from alpha_forge.contracts.plugin import KINDS
 
@@ -97,6 +99,8 @@ _DECLARED: Mapping[str, Mapping[str, Callable[[Any], str | None]]] = {
     needs=("AF-P01",),
 )
 def declarations(case: Conformance, tmp_path: Path) -> None:
+    """The runtime believes class attributes: a misspelt `scope` or `delivery` would silently mean the
+    default. They also decide which promises the kit holds the plugin to."""
     plugin: Any = case.plugin_class()
     for name, judge in _DECLARED[case.kind].items():
         fault = judge(getattr(plugin, name))
@@ -126,6 +130,8 @@ def declarations(case: Conformance, tmp_path: Path) -> None:
     needs=("AF-P01",),
 )
 def summary(case: Conformance, tmp_path: Path) -> None:
+    """`plugins list` and the generated pages show the first line of the class's docstring, read without
+    importing the module. Without it the plugin can be found by its name alone."""
     plugin = case.plugin_class()
     # Its own: what a base class says of itself does not tell this one from its siblings.
     text = (vars(plugin).get("__doc__") or "").strip()
@@ -143,6 +149,8 @@ def summary(case: Conformance, tmp_path: Path) -> None:
     needs=("AF-P01",),
 )
 def valid_schema(case: Conformance, tmp_path: Path) -> None:
+    """Editors, `plugins show` and the checks of a configuration work from the schema. One that isn't valid
+    JSON Schema breaks them for every plugin of the configuration, not for this one alone."""
     from jsonschema import Draft202012Validator, SchemaError
 
     promised = "the DSL check, `plugins show` and editors get a valid JSON schema (2020-12) of the parameters"
@@ -166,6 +174,8 @@ def valid_schema(case: Conformance, tmp_path: Path) -> None:
     needs=("AF-P04",),
 )
 def described(case: Conformance, tmp_path: Path) -> None:
+    """The description is all that the author of a configuration sees of a parameter: in the editor, in
+    `plugins show`, and in the message when the value is wrong."""
     schema = Subject(case).schema
     models = {"Params": schema, **schema.get("$defs", {})}
     for model, body in models.items():
@@ -182,6 +192,8 @@ def described(case: Conformance, tmp_path: Path) -> None:
     needs=("AF-P04",),
 )
 def examples_valid(case: Conformance, tmp_path: Path) -> None:
+    """An example is the first thing that a user copies, and what the kit makes the plugin from. A default
+    that the plugin's own rules refuse fails in the one configuration that relies on it."""
     subject = Subject(case)
     examples: Any = subject.plugin.examples
     if not isinstance(examples, Sequence) or not examples:
@@ -248,6 +260,8 @@ def _defaults_valid(subject: Subject) -> None:
     needs=("AF-P06",),
 )
 def unknown_refused(case: Conformance, tmp_path: Path) -> None:
+    """A parameter that is misspelt in a configuration must be an error with a suggestion. Left out in
+    silence, it runs for months with the default."""
     from pydantic import ValidationError
 
     promised = "a misspelt parameter is an error, never ignored"
@@ -286,6 +300,8 @@ def _nested_models(model: Any, seen: set[Any]) -> Iterator[Any]:
     needs=("AF-P06",),
 )
 def frozen(case: Conformance, tmp_path: Path) -> None:
+    """One params object is shared by the plan, the worker that retries, and every instance made from it. If
+    one of them could change it, a restart would not make the same plugin again."""
     from pydantic import ValidationError
 
     subject, example = an_example(case)
@@ -306,6 +322,8 @@ def frozen(case: Conformance, tmp_path: Path) -> None:
     needs=("AF-P06",),
 )
 def bounds_hold(case: Conformance, tmp_path: Path) -> str:
+    """A configuration is checked against the schema before anything runs. Where the class accepts less than
+    the schema it fails at the start instead; where it clamps, it runs with a value that nobody wrote."""
     from alpha_forge_sdk.conformance.params_bounds import Bounds
 
     tried = Bounds(*an_example(case)).try_all()

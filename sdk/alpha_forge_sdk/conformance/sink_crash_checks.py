@@ -52,6 +52,9 @@ def kill_places(run: Crash, most: int) -> list[Place]:
     needs=("AF-S06", "AF-S09", *ONCE),
 )
 def killed_in_batch(case: SinkConformance, tmp_path: Path) -> str:
+    """The process can die at any instruction: by power, by the kernel's memory killer, by an impatient
+    operator. It is killed at many places of a batch, and what is left must be mended by the next start
+    alone."""
     before, batch = made_predictions(BEFORE), made_predictions(batch_size(case), first=BEFORE)
     args = (BEFORE, len(batch))
     whole = in_child(Trial(case, tmp_path / "whole"), emit_watched, *args, at=At(watched=True))
@@ -119,6 +122,8 @@ def _read(trial: Trial, how: str) -> list[Prediction]:
     needs=BASE,
 )
 def killed_in_open(case: SinkConformance, tmp_path: Path) -> str:
+    """A death while files and tables are made leaves half of them. The next start must neither stumble over
+    them nor over a lock that nobody holds any more."""
     whole = in_child(Trial(case, tmp_path / "whole"), open_watched, at=At(watched=True))
     if whole.error:
         raise Broken("a sink works in a process of its own", f"open() raised {whole.error}")

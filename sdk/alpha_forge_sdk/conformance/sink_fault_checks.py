@@ -65,6 +65,8 @@ def _written(case: SinkConformance, folder: Path, count: int) -> int:
     needs=("AF-S06", "AF-S09", *ONCE),
 )
 def full_disk(case: SinkConformance, tmp_path: Path) -> str:
+    """Disks fill up in the middle of a batch. An error that is swallowed is a lost record; half a line that
+    stays makes the next one unreadable."""
     once = is_idempotent(case)
     before, batch = made_predictions(BEFORE), made_predictions(batch_size(case), first=BEFORE)
     faults = 0
@@ -116,6 +118,8 @@ def _deliver_again(trial: Trial, batch: list[Prediction], how: str) -> None:
     needs=BASE,
 )
 def culprit_only(case: SinkConformance, tmp_path: Path) -> None:
+    """One record that the destination will never take must not hold back the others, and must not take them
+    along: what is rejected is not delivered again."""
     culprit = case.culprit()
     if culprit is None and sink_class(case).non_finite == "reject":
         culprit = replace(made_predictions(1, first=900)[0], value=math.inf)

@@ -25,6 +25,8 @@ NAN = float("nan")
     needs=("AF-T03", "AF-T06", "AF-T07"),
 )
 def edges(case: TransformConformance, tmp_path: Path) -> None:
+    """A bar that closes at 12:00 belongs to the hour that ends at 12:00. Taken for the next hour's first, it
+    shifts every bucket by one bar; nothing else would tell."""
     one = transform_subject(case, tmp_path)
     only_resamplers(one)
     (frame,), (other,) = one.inputs(), one.inputs(seed=5)
@@ -47,6 +49,8 @@ def edges(case: TransformConformance, tmp_path: Path) -> None:
     needs=("AF-T08",),
 )
 def absent_bars(case: TransformConformance, tmp_path: Path) -> None:
+    """Exchanges leave out bars without trades. The others still make the bucket; a NaN for all of it would
+    lose a prediction each time."""
     one = transform_subject(case, tmp_path)
     only_resamplers(one)
     (frame,) = one.inputs(symbols=1)
@@ -81,6 +85,8 @@ def absent_bars(case: TransformConformance, tmp_path: Path) -> None:
     needs=("AF-T08",),
 )
 def empty_buckets(case: TransformConformance, tmp_path: Path) -> None:
+    """Where nobody has a bar nothing happened: a row there would trigger steps, and predictions, of
+    nothing."""
     one = transform_subject(case, tmp_path)
     only_resamplers(one)
     (frame,) = one.inputs()
@@ -100,6 +106,8 @@ def empty_buckets(case: TransformConformance, tmp_path: Path) -> None:
     needs=("AF-T08",),
 )
 def late_and_early(case: TransformConformance, tmp_path: Path) -> None:
+    """A symbol that was listed yesterday has no bars of last year. Zeros or values that are carried on look
+    like prices that never were."""
     one = transform_subject(case, tmp_path)
     only_resamplers(one)
     (frame,) = one.inputs()

@@ -41,6 +41,8 @@ ZONES = ("EST5EDT,M3.2.0,M11.1.0", "IST-5:30", "NZST-12NZDT,M9.5.0,M4.1.0/3")
     needs=("AF-P02",),
 )
 def declares(case: TransformConformance, tmp_path: Path) -> None:
+    """The compiler lays out the output frame and counts the warm-up from these declarations, before any bar
+    is there."""
     plugin: Any = case.plugin_class()
     if len(plugin.frames) not in (1, 2):
         raise Broken("a transform reads one frame or two", f"frames = {plugin.frames!r}")
@@ -98,6 +100,8 @@ def _declared(one: TransformSubject, where: str) -> None:
     needs=("AF-T01",),
 )
 def shapes(case: TransformConformance, tmp_path: Path) -> None:
+    """The runtime copies rows into its frame by close and by name. A column that is missing, or of another
+    type, fails at the first bar of a run instead of in a test."""
     one = transform_subject(case, tmp_path)
     for symbols in (1, 4):
         whole = one.inputs(symbols)
@@ -147,6 +151,8 @@ def _form(one: TransformSubject, result: Any, symbols: int, given: str) -> None:
     needs=("AF-T02",),
 )
 def on_the_grid(case: TransformConformance, tmp_path: Path) -> None:
+    """Frames meet by the close of their bars. A bucket that is labelled by its last bar, or by its beginning,
+    is joined with the wrong rows and predicted at the wrong time."""
     one = transform_subject(case, tmp_path)
     for origin in ORIGINS:
         whole = one.inputs(origin=origin)
@@ -173,6 +179,7 @@ def on_the_grid(case: TransformConformance, tmp_path: Path) -> None:
     needs=("AF-T02",),
 )
 def deterministic(case: TransformConformance, tmp_path: Path) -> None:
+    """What ran live can be verified by a replay only if the same rows give the same bits."""
     one = transform_subject(case, tmp_path)
     frames = one.inputs()
     first = one.run(frames)
@@ -202,6 +209,7 @@ def _same(one: TransformSubject, first: Frame, again: Frame, how: str) -> None:
     needs=("AF-T02",),
 )
 def inputs_kept(case: TransformConformance, tmp_path: Path) -> None:
+    """The rows are the frame's own memory, which every other step reads."""
     one = transform_subject(case, tmp_path)
     promised = "inputs are never written to"
     cases = [frames for plain in (one.inputs(),) for frames in (plain, holed(one, plain))]
@@ -253,6 +261,8 @@ def _time_zone(name: str) -> Iterator[None]:
     needs=("AF-T04",),
 )
 def time_zones(case: TransformConformance, tmp_path: Path) -> None:
+    """A process on a laptop and one on a server must agree. Local time shifts days by hours, and by one more
+    hour twice a year."""
     if not hasattr(time, "tzset"):
         raise NotApplicable("this operating system can't change a process's time zone")
     one = transform_subject(case, tmp_path)
@@ -278,6 +288,8 @@ def time_zones(case: TransformConformance, tmp_path: Path) -> None:
     needs=("AF-T02",),
 )
 def bad_values(case: TransformConformance, tmp_path: Path) -> None:
+    """Bars of 0, of 1e-12 or without any change happen. An exception ends the run for all symbols; a warning
+    for each bar hides the ones that matter."""
     one = transform_subject(case, tmp_path)
     frames = one.inputs()
     one.run(frames)  # what is told once, at the first call, is not about values
@@ -319,6 +331,7 @@ def _spoilt(one: TransformSubject, frames: tuple[Frame, ...]) -> Iterator[tuple[
     needs=("AF-T02",),
 )
 def keeps_nothing(case: TransformConformance, tmp_path: Path) -> None:
+    """A run lasts for months. What keeps a row for each call ends it by memory."""
     one = transform_subject(case, tmp_path)
     frames = one.inputs()
     ts = int(one.closes(frames[0])[-1])

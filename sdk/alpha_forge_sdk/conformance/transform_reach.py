@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     needs=("AF-T03", "AF-T04"),
 )
 def complete_only(case: TransformConformance, tmp_path: Path) -> None:
+    """A bucket that is still open changes with its next bar. Given out early, it becomes a prediction from a
+    bar that never existed."""
     one = transform_subject(case, tmp_path)
     frames = one.inputs()
     rows = len(frames[0].ts)
@@ -44,6 +46,8 @@ def complete_only(case: TransformConformance, tmp_path: Path) -> None:
     needs=("AF-T03", "AF-T04"),
 )
 def causal(case: TransformConformance, tmp_path: Path) -> None:
+    """A row that reads what comes after it gives the model the future in training, and something else live.
+    With two frames the nearest row may be a later one."""
     one = transform_subject(case, tmp_path)
     plain, other = one.inputs(), one.inputs(seed=7)
     # With holes too: what is filled from behind is seen only where something is missing.
@@ -79,6 +83,8 @@ def _later_matters(one: TransformSubject, frames: tuple[Frame, ...], other: tupl
     needs=("AF-T06", "AF-T07", "AF-T08", "AF-T12", "AF-T13", "AF-T14", "AF-T18"),
 )
 def streams(case: TransformConformance, tmp_path: Path) -> None:
+    """Live, a row is made from the newest `lookback` rows as they come in. If the whole history made another
+    one, training and live would see different frames."""
     one = transform_subject(case, tmp_path)
     plain = one.inputs()
     for frames in (plain, *(holed(one, plain, seed) for seed in (0, 1, 2))):
@@ -111,6 +117,7 @@ def streams(case: TransformConformance, tmp_path: Path) -> None:
     needs=("AF-T09",),
 )
 def tight_look_back(case: TransformConformance, tmp_path: Path) -> None:
+    """Each row of look-back delays the first output and is fetched at every start."""
     one = transform_subject(case, tmp_path)
     for i in range(len(one.frames)):
         back = one.back if i == 0 else one.other_back
@@ -163,6 +170,8 @@ def _with(one: TransformSubject, window: tuple[Frame, ...], number: int, frame: 
     needs=("AF-T09",),
 )
 def symbols_alone(case: TransformConformance, tmp_path: Path) -> None:
+    """Symbols come together as their bars happen to arrive, and universes differ. A symbol's bars must not
+    depend on either, down to the bits."""
     one = transform_subject(case, tmp_path)
     plain, others = one.inputs(symbols=9), one.inputs(symbols=9, seed=3)
     unknown = tuple(o.changed(slice(None), float("nan")) for o in others)
@@ -215,6 +224,8 @@ def _subsets_agree(one: TransformSubject, frames: tuple[Frame, ...]) -> None:
     needs=("AF-T02",),
 )
 def first_leads(case: TransformConformance, tmp_path: Path) -> None:
+    """Steps after a join predict at the first frame's bars. A row that is left out because the other frame
+    had nothing is a prediction that is lost without a word."""
     one = transform_subject(case, tmp_path)
     plain = one.inputs()
     nothing = (plain[0], plain[1].rows(slice(0, 0)))
