@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alpha_forge.cli.common import format_option, json_out
-from alpha_forge.contracts.errors import MissingExtraError
+from alpha_forge.contracts.errors import MissingExtraError, did_you_mean
 
 if TYPE_CHECKING:
     from alpha_forge_sdk.conformance.selftest import SelfTest
@@ -43,14 +43,14 @@ def validate(
 ) -> None:
     """Run the conformance kit on plugins (NAME), all plugins of a PACK, or everything that is installed.
 
+    With --selftest, NAME is a part of the zoo: params, features, transforms, models, sources or sinks.
+
     Exits 0 if everything passes, 1 if anything fails or can't be judged, 2 for a name that nothing has.
     """
     if importlib.util.find_spec("hypothesis") is None:
         raise MissingExtraError("the conformance kit", "sdk")
     if itself:
-        if names:
-            raise click.UsageError("--selftest takes no names: it runs on the kit's own zoo")
-        context.exit(_selftest(jobs, form))
+        context.exit(_selftest(names, jobs, form))
     context.exit(_validate(names, jobs, deadline, form))
 
 
@@ -66,11 +66,15 @@ def _validate(names: tuple[str, ...], jobs: int, deadline: float, form: str) -> 
     return int(any(v.verdict != "pass" for v in verdicts))
 
 
-def _selftest(jobs: int, form: str) -> int:
+def _selftest(parts: tuple[str, ...], jobs: int, form: str) -> int:
     from alpha_forge_sdk.conformance import report
     from alpha_forge_sdk.conformance.selftest import selftest
+    from alpha_forge_sdk.conformance.zoo import MODULES
 
-    result: SelfTest = selftest(jobs=jobs)
+    for part in parts:
+        if part not in MODULES:
+            raise click.UsageError(f"the zoo has no '{part}'; {did_you_mean(part, MODULES)}")
+    result: SelfTest = selftest(parts or None, jobs=jobs)
     if form == "json":
         json_out(result.as_json())
     else:

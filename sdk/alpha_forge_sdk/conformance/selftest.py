@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from alpha_forge.registry.quiet import stdout_to_stderr
 from alpha_forge_sdk.conformance.check import Outcome, Verdict
 
 
@@ -136,7 +137,8 @@ def _examine(inhabitant: tuple[str, str, int]) -> Finding:
     case, wanted, says = (found.case, found.check, found.says) if group == "BROKEN" else (found, "", "")
     name = f"{module}.{getattr(case.plugin, '__name__', case.__name__)}"
     begun = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="alpha-forge-zoo-") as root:
+    # Plugins print as they like; stdout is for the result.
+    with stdout_to_stderr(), tempfile.TemporaryDirectory(prefix="alpha-forge-zoo-") as root:
         outcomes = tuple(run_case(case, Path(root)))
     seconds = time.perf_counter() - begun
     return Finding(name, wanted, outcomes, tuple(_deviations(outcomes, wanted, says)), seconds)
