@@ -175,9 +175,6 @@ JOINED = """
 """
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a recursive feature on a carried column begins before that column is known"
-)
 def test_the_start_leaves_no_trace_in_joined_frames(tmp_path):
     """What an as-of join carries over needs bars itself, of its own frame: whoever settles on it waits for them."""
     quarter = 900 * 10**9

@@ -132,6 +132,17 @@ class EventFlowDAG:
         """True if a data step makes `frame`, so that each of its bars is complete."""
         return any(n.frame == frame for n in self.data_nodes())
 
+    def is_plain(self, frame: str, column: str) -> bool:
+        """True for columns of bars, and of buckets or joins of nothing but bars: no step's look-back is behind them."""
+        if column not in self.frames[frame].base_columns:
+            return False
+        maker = next(n for n in self.nodes.values() if n.frame == frame and n.kind in ("data", "transform"))
+        return all(
+            self.is_plain(name, c)
+            for name, taken in zip(maker.source_frames, maker.source_columns, strict=True)
+            for c in taken
+        )
+
     def transforms_from(self, frame: str) -> tuple[Node, ...]:
         """Transforms that read `frame`, in dependency order."""
         return tuple(n for n in self.nodes.values() if n.kind == "transform" and frame in n.source_frames)

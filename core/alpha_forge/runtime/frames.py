@@ -86,6 +86,30 @@ class FrameLog:
         else:
             self._run[at, symbols] = self._run[before, symbols] + 1
 
+    def reserve(self, rows: int) -> None:
+        """Have room for `rows` rows at least; what is kept stays.
+
+        For when some symbols wait for a repair while others go on: the waiting ones' bars must still find their place.
+        """
+        if rows <= self.capacity:
+            return
+        old = self.capacity
+        numbers = np.arange(max(0, self._newest - old + 1), self._newest + 1)
+        numbers = numbers[self._rows[numbers % old] == numbers]
+        data, present, run = self._data, self._present, self._run
+        self.capacity = max(rows, 2 * old)
+        shape = (len(self.index), 2 * self.capacity, self.size)
+        self._data = np.full(shape, np.nan)
+        self._present = np.zeros(shape[1:], dtype=np.bool_)
+        self._run = np.zeros((self.capacity, self.size), dtype=np.int64)
+        self._rows = np.full(self.capacity, -1, dtype=np.int64)
+        at = numbers % self.capacity
+        self._rows[at] = numbers
+        self._run[at] = run[numbers % old]
+        for place in (at, at + self.capacity):
+            self._data[:, place] = data[:, numbers % old]
+            self._present[place] = present[numbers % old]
+
     def _make_room(self, row: int) -> None:
         first = max(self._newest + 1, row - self.capacity + 1) if self._newest >= 0 else row
         for number in range(first, row + 1):

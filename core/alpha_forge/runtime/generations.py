@@ -42,15 +42,20 @@ class Generations:
         symbols: int,
         upstream: int,
         *,
+        plain: bool = True,
         always_known: bool = False,
     ) -> None:
+        """``plain`` inputs are bars, or buckets of bars: known as soon as their rows are. ``always_known`` ones are
+        never NaN at a bar that is at hand."""
         self._feature = feature
         self._settle = settle
         self._every = generation_bars(settle)
         self._size = symbols
         self._upstream = upstream
         self._panel = feature.scope == "panel"
+        self._plain = plain
         self._always_known = always_known
+        self._waiting = True
         self._state = feature.start(SLOTS * symbols)
         self._fresh = feature.start(SLOTS * symbols)
         self._generation = np.full((SLOTS, symbols), -1, dtype=np.int64)
@@ -64,17 +69,17 @@ class Generations:
     def known_from(self, rows: Int) -> None:
         """Say from which row on everything about each symbol is known. Call once, before the first bar.
 
-        A state that began earlier would have missed bars, so it is never read. Inputs that need ``upstream`` bars
-        themselves are known that many own bars later.
+        A state that began earlier would have missed bars, so it is never read. Inputs that steps made are known
+        later: from the first row on at which they are finite and ``upstream`` own bars have come.
         """
-        if self._upstream <= 1:
+        if self._plain:
             self._ready_row[:] = rows
 
     def step(self, row: int, symbols: Int, inputs: tuple[Float, ...]) -> tuple[Float, ...]:
         """Advance by the bars of `symbols` at `row`; ``inputs`` are (n,) each. Returns (n,) for each output."""
-        if self._upstream > 1:
-            self._count_own(row, symbols)
-        known = ALL_KNOWN if self._always_known else ~np.isnan(np.stack(inputs)).any(axis=0)
+        known = ALL_KNOWN if self._always_known else np.asarray(~np.isnan(np.stack(inputs)).any(axis=0))
+        if not self._plain:
+            self._note_ready(row, symbols, known)
         reset, choice = self._work(len(symbols))
         begins = compiled.step_generations(
             row,
@@ -107,10 +112,14 @@ class Generations:
                 self._scratch[n] = found
         return found
 
-    def _count_own(self, row: int, symbols: Int) -> None:
+    def _note_ready(self, row: int, symbols: Int, known: Bool) -> None:
+        """Where everything behind the inputs is known from this row on, states may begin."""
+        if not self._waiting:
+            return
         self._own_bars[symbols] += 1
-        now = symbols[self._own_bars[symbols] == self._upstream]
-        self._ready_row[now] = row
+        ready = (self._own_bars[symbols] >= self._upstream) & known & (self._ready_row[symbols] == NEVER)
+        self._ready_row[symbols[ready]] = row
+        self._waiting = bool((self._ready_row == NEVER).any())
 
     def _advance(self, symbols: Int, inputs: tuple[Float, ...]) -> tuple[Float, ...]:
         """One call for all slots of all `symbols`; each output is (slots * n,)."""

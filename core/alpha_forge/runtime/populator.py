@@ -138,6 +138,7 @@ class FramePopulator:
                 n for n in self._dag.nodes.values() if n.frame == name and n.kind in ("data", "transform")
             )
             state.known[:] = known[name] if node.kind == "data" else self._known_derived(node, state.spec)
+            state.closed[:] = state.done[:] = state.known - 1
             self.executor.known_from(name, state.known)
 
     def _known_derived(self, node: Node, spec: FrameSpec) -> Int:
@@ -166,6 +167,8 @@ class FramePopulator:
 
     def _close(self, state: FrameState, row: int, present: Int, values: Float, absent: Int) -> None:
         if len(present):
+            if row > state.log.newest:
+                state.log.reserve(row - self._oldest_needed(state) + 1)
             state.log.append(row, present, values)
         state.closed[present] = row
         state.closed[absent] = row
@@ -180,6 +183,17 @@ class FramePopulator:
         complete = int(state.closed.min())
         while state.pending and state.pending[0] <= complete:
             self._close_panel_row(state, state.pending.pop(0))
+
+    def _oldest_needed(self, state: FrameState) -> int:
+        """First row that a symbol behind the others, or a row that waits for another frame, may still read."""
+        interval = state.spec.interval
+        rows = [int(state.done.min()) + 1]
+        for table in (self._joins, self._foreign):
+            rows += [w.rows[0][0] for w in table.get(state.spec.name, ()) if w.rows]
+        for waiting in self._waiting[state.spec.name]:
+            if waiting.rows:
+                rows.append(interval.row(waiting.spec.interval.ts(waiting.rows[0][0])))
+        return min(rows) - state.spec.warmup_bars
 
     def _close_panel_row(self, state: FrameState, row: int) -> None:
         here = state.log.newest >= row and state.log.has(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -85,13 +85,19 @@ class FeatureRunner:
 class RecursiveRunner:
     """A `RecursiveFeature`, read from grid-anchored generations."""
 
-    def __init__(self, node: Node, feature: RecursiveFeature, symbols: int, base: Sequence[str]) -> None:
+    def __init__(self, dag: EventFlowDAG, node: Node, feature: RecursiveFeature) -> None:
         self.node = node
         self._panel = node.scope == "panel"
-        # A bar at hand has all its base columns; only what other steps made may be unknown.
-        always_known = not self._panel and all(c in base for c in node.inputs)
+        symbols = len(dag.frames[node.frame].symbols)
+        plain = all(dag.is_plain(node.frame, c) for c in node.inputs)
         self.generations = Generations(
-            feature, node.settle, symbols, node.upstream, always_known=always_known
+            feature,
+            node.settle,
+            symbols,
+            node.upstream,
+            plain=plain,
+            # A bar at hand has all its columns; a bucket may lack one, and what other steps made may be unknown.
+            always_known=plain and not self._panel and dag.is_data(node.frame),
         )
         # Several events, or one that several steps publish, may tell of the same bar.
         self._newest = np.full(symbols, -1, dtype=np.int64) if node.on else None
@@ -157,10 +163,7 @@ def make_runner(dag: EventFlowDAG, node: Node) -> StepRunner:
     if isinstance(instance, Model):
         return ModelRunner(node, instance)
     if isinstance(instance, RecursiveFeature):
-        spec = dag.frames[node.frame]
-        base = spec.base_columns if dag.is_data(node.frame) else ()
-        size = len(spec.symbols)
-        return guarded(node, "when its state was made", lambda: RecursiveRunner(node, instance, size, base))
+        return guarded(node, "when its state was made", lambda: RecursiveRunner(dag, node, instance))
     assert isinstance(instance, Feature)
     return FeatureRunner(node, instance)
 
