@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
+import tempfile
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +18,7 @@ if TYPE_CHECKING:
     from alpha_forge_sdk.conformance.selftest import SelfTest
 
 DEADLINE = 30.0
+_STORAGE = "HYPOTHESIS_STORAGE_DIRECTORY"
 
 
 @click.command("validate")
@@ -49,9 +54,21 @@ def validate(
     """
     if importlib.util.find_spec("hypothesis") is None:
         raise MissingExtraError("the conformance kit", "sdk")
-    if itself:
-        context.exit(_selftest(names, jobs, form))
-    context.exit(_validate(names, jobs, deadline, form))
+    with _no_traces():
+        code = _selftest(names, jobs, form) if itself else _validate(names, jobs, deadline, form)
+    context.exit(code)
+
+
+@contextlib.contextmanager
+def _no_traces() -> Iterator[None]:
+    """Hypothesis keeps what it learns in the current directory; here that is gone with the command. So for children."""
+    with tempfile.TemporaryDirectory(prefix="alpha-forge-hypothesis-") as folder:
+        os.environ.setdefault(_STORAGE, folder)
+        try:
+            yield
+        finally:
+            if os.environ.get(_STORAGE) == folder:
+                del os.environ[_STORAGE]
 
 
 def _validate(names: tuple[str, ...], jobs: int, deadline: float, form: str) -> int:

@@ -1,12 +1,12 @@
-"""Where time comes from. Nothing but a `Clock` reads the wall clock."""
+"""Where time comes from. Nothing but a `Clock` reads the wall clock.
+
+asyncio is imported where it is slept in: checking a configuration needs this module, and no event loop.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Protocol, runtime_checkable
-
-from alpha_forge.contracts.interval import NS
 
 
 @runtime_checkable
@@ -27,6 +27,8 @@ class SystemClock:
         return time.time_ns()
 
     async def sleep(self, seconds: float) -> None:
+        import asyncio
+
         await asyncio.sleep(max(0.0, seconds))
 
 
@@ -51,9 +53,6 @@ class ScaledClock:
         self._epoch, self._origin = epoch, time.monotonic_ns()
 
     async def sleep(self, seconds: float) -> None:
+        import asyncio
+
         await asyncio.sleep(max(0.0, seconds) / self.speed)
-
-
-def seconds(ns: int) -> float:
-    """ns → seconds."""
-    return ns / NS

@@ -64,14 +64,6 @@ def to_datetime(ts: int) -> datetime:
     return datetime.fromtimestamp(ts // NS, UTC).replace(microsecond=ts % NS // 1000)
 
 
-def from_datetime(moment: datetime) -> int:
-    """Aware datetime → ns since the epoch. Raises ValueError for a naive one: a guess would be an hour off."""
-    if moment.tzinfo is None:
-        raise ValueError(f"{moment!r} has no time zone; give it one, for example tzinfo=UTC")
-    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return ((delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds) * 1000
-
-
 def iso(ts: int) -> str:
     """ns since the epoch → ``2026-01-05T13:00:00Z`` (fraction only where there is one)."""
     return to_datetime(ts).isoformat().replace("+00:00", "Z")

@@ -147,13 +147,6 @@ class EventFlowDAG:
         """Transforms that read `frame`, in dependency order."""
         return tuple(n for n in self.nodes.values() if n.kind == "transform" and frame in n.source_frames)
 
-    def producer(self, frame: str, column: str) -> Node | None:
-        """The step that adds `column` to `frame`; None for a base column."""
-        for node in self.nodes.values():
-            if node.kind in ("features", "model") and node.frame == frame and column in node.outputs:
-                return node
-        return None
-
     def make(self, node: Node) -> Any:
         """A fresh instance of the node's plugin. A transform is told its input's interval, as the compiler told it."""
         instance = node.plugin(node.params)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alpha_forge.contracts.errors import FlowExecutionError
@@ -23,10 +23,6 @@ class EventRouter:
 
     def route(self, event: str) -> Sequence[FlowDefinition]:
         return self._flows.get(event, ())
-
-    @property
-    def events(self) -> Mapping[str, Sequence[FlowDefinition]]:
-        return self._flows
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,11 +72,6 @@ class BarSequencer:
         self._next[:] = rows
 
     @property
-    def next_rows(self) -> Int:
-        """(symbols,) row of the next bar of each; all before it have been released."""
-        return self._next
-
-    @property
     def finished(self) -> bool:
         """True if every symbol has been released up to ``limit``."""
         return bool(self._next.min() > self.limit)

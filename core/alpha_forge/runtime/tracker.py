@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,3 @@ class ProcessedEventTracker:
             symbols = symbols[fresh]
         newest[symbols] = ts
         return symbols
-
-    def snapshot(self) -> Mapping[str, Int]:
-        return {event: newest.copy() for event, newest in self._newest.items()}
