@@ -15,19 +15,17 @@ from alpha_forge.contracts.clock import Clock, SystemClock
 from alpha_forge.contracts.errors import ModelError, SourceError
 from alpha_forge.contracts.interval import iso
 from alpha_forge.contracts.plugin import DataSource, ModelSpec, SourceContext
-from alpha_forge.contracts.types import BarBatch
 from alpha_forge.dsl.document import Document, Training
 from alpha_forge.plan.graph import EventFlowDAG, Node
 from alpha_forge.runtime.dataset import forward_return, time_split, windows
 from alpha_forge.runtime.engine import Engine
 from alpha_forge.runtime.progress import Progress, Silent
-from alpha_forge.runtime.warmup import History, merged, put_block
+from alpha_forge.runtime.warmup import History, fetch_history, run_history
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
 DAY_NS = 86_400 * 10**9
-CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,19 +153,11 @@ class Trainer:
         need = self._dag.warmup[frame].need
         wanted = need * 10 if days is None else int(days * DAY_NS / spec.interval.ns)
         bars = max(wanted, int(30 * DAY_NS / spec.interval.ns) if days is None else need)
-        history = History(last - bars + 1, np.full((5, bars, len(spec.symbols)), np.nan))
-        place = {s: i for i, s in enumerate(spec.symbols)}
-        task = f"history of {frame}"
-        self._progress.start(task, bars * len(spec.symbols))
-        start, end = spec.interval.ts(history.first - 1), spec.interval.ts(last)
-        async for block in source.history(spec.symbols, start, end):
-            put_block(history, place[block.symbol], block, spec.interval)
-            self._progress.advance(task, len(block))
-        self._progress.finish(task)
+        history = await fetch_history(source, spec, last, bars, self._progress)
         if not history.present.any():
             raise SourceError(
                 "AF5033",
-                f"no bar of '{frame}' between {iso(start)} and {iso(end)}",
+                f"no bar of '{frame}' in the {bars} closes up to {iso(spec.interval.ts(last))}",
                 "choose another training.history_days, or another source",
             )
         return history
@@ -182,19 +172,7 @@ class Trainer:
             )
         engine = Engine(self._dag)
         recorder = _Recorder(engine, self.node.frame, (*self._spec.columns, "close"), [], [])
-        engine.begin({n: np.full(h.values.shape[2], h.first) for n, h in histories.items()})
-        self._progress.start("features", sum(h.rows for h in histories.values()))
-        chunk: list[tuple[str, BarBatch]] = []
-        for item in merged(self._dag, histories):
-            chunk.append(item)
-            if len(chunk) == CHUNK:
-                engine.warm(chunk)
-                recorder.collect()
-                self._progress.advance("features", len(chunk))
-                chunk = []
-        engine.warm(chunk)
-        recorder.collect()
-        self._progress.finish("features")
+        run_history(self._dag, engine, histories, self._progress, "features", recorder.collect)
         return self._cut(recorder)
 
     def _cut(self, recorder: _Recorder) -> Samples:

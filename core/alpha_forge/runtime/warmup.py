@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from alpha_forge.contracts.interval import Interval, iso
+from alpha_forge.contracts.plugin import DataSource
 from alpha_forge.contracts.types import BarBatch, BarBlock
-from alpha_forge.plan.graph import EventFlowDAG
+from alpha_forge.plan.graph import EventFlowDAG, FrameSpec
 from alpha_forge.runtime.engine import Engine
 from alpha_forge.runtime.feed import Feed
 from alpha_forge.runtime.progress import Progress
@@ -23,6 +26,8 @@ log = logging.getLogger("alpha_forge.warmup")
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
+
+T = TypeVar("T")
 
 CHUNK = 64
 """Rows that go to the engine at once: often enough for a progress bar, seldom enough to cost nothing."""
@@ -80,22 +85,8 @@ class WarmupDataService:
         self._progress = progress
 
     async def fetch(self, feed: Feed, anchor_row: int, bars: int) -> History:
-        """The last `bars` rows up to `anchor_row` from the source's history, checked at the gate."""
-        spec = feed.spec
-        first = anchor_row - bars + 1
-        history = History(first, np.full((5, bars, len(spec.symbols)), np.nan))
-        task = f"history of {spec.name}"
-        self._progress.start(task, len(spec.symbols) * bars)
-        place = {s: i for i, s in enumerate(spec.symbols)}
-        start, end = spec.interval.ts(first - 1), spec.interval.ts(anchor_row)
-        refused = 0
-        async for block in feed.source.history(spec.symbols, start, end):
-            refused += put_block(history, place[block.symbol], block, spec.interval)
-            self._progress.advance(task, len(block))
-        self._progress.finish(task)
-        if refused:
-            log.warning("%s: %d bar(s) of the history refused at the gate", spec.name, refused)
-        return history
+        """The last `bars` rows up to `anchor_row` from the feed's source."""
+        return await fetch_history(feed.source, feed.spec, anchor_row, bars, self._progress)
 
     def merge(self, history: History, feed: Feed) -> None:
         """Closed bars of the stream that belong to the past win over history."""
@@ -107,6 +98,25 @@ class WarmupDataService:
             elif at >= 0 and refusal(bar, feed.spec.interval) is None:
                 history.values[:, at, place] = bar[1:]
         feed.inbox = rest
+
+
+async def fetch_history(
+    source: DataSource, spec: FrameSpec, last_row: int, bars: int, progress: Progress
+) -> History:
+    """The last `bars` rows up to `last_row` from a source's history, checked at the gate."""
+    history = History(last_row - bars + 1, np.full((5, bars, len(spec.symbols)), np.nan))
+    task = f"history of {spec.name}"
+    progress.start(task, len(spec.symbols) * bars)
+    place = {s: i for i, s in enumerate(spec.symbols)}
+    refused = 0
+    start, end = spec.interval.ts(history.first - 1), spec.interval.ts(last_row)
+    async for block in source.history(spec.symbols, start, end):
+        refused += put_block(history, place[block.symbol], block, spec.interval)
+        progress.advance(task, len(block))
+    progress.finish(task)
+    if refused:
+        log.warning("%s: %d bar(s) of the history refused at the gate", spec.name, refused)
+    return history
 
 
 def put_block(history: History, place: int, block: BarBlock, interval: Interval) -> int:
@@ -132,20 +142,32 @@ class WarmupProcessor:
 
     def run(self, histories: Mapping[str, History]) -> None:
         """Process all rows of all frames in the order of their closes."""
-        total = sum(h.rows for h in histories.values())
-        self._progress.start("warm-up", total)
-        self._engine.begin({name: np.full(h.values.shape[2], h.first) for name, h in histories.items()})
-        chunk: list[tuple[str, BarBatch]] = []
-        for item in merged(self._dag, histories):
-            chunk.append(item)
-            if len(chunk) == CHUNK:
-                self._engine.warm(chunk)
-                self._progress.advance("warm-up", len(chunk))
-                chunk = []
-        if chunk:
-            self._engine.warm(chunk)
-            self._progress.advance("warm-up", len(chunk))
-        self._progress.finish("warm-up")
+        run_history(self._dag, self._engine, histories, self._progress, "warm-up")
+
+
+def run_history(
+    dag: EventFlowDAG,
+    engine: Engine,
+    histories: Mapping[str, History],
+    progress: Progress,
+    task: str,
+    after: Callable[[], None] | None = None,
+) -> None:
+    """Take an engine through the past; `after` is called when some rows, at most `CHUNK`, have been processed."""
+    progress.start(task, sum(h.rows for h in histories.values()))
+    engine.begin({name: np.full(h.values.shape[2], h.first) for name, h in histories.items()})
+    for chunk in batched(merged(dag, histories), CHUNK):
+        engine.warm(chunk)
+        if after is not None:
+            after()
+        progress.advance(task, len(chunk))
+    progress.finish(task)
+
+
+def batched(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter."""
+    while chunk := list(islice(items, size)):
+        yield chunk
 
 
 def merged(dag: EventFlowDAG, histories: Mapping[str, History]) -> Iterator[tuple[str, BarBatch]]:
