@@ -145,6 +145,8 @@ class SinkConformance(Conformance):
     kind = "sinks"
     timeout: ClassVar[float | None] = None
     """Seconds in which a call ends with the case's parameters, whatever the destination does. Default: the sink's."""
+    recovery: ClassVar[float] = 10.0
+    """Seconds in which the sink must be of use again after a fault or a crash."""
     crashes: ClassVar[int] = 40
     """How many places the sink is killed at; each takes an open, a batch and a read_back."""
 

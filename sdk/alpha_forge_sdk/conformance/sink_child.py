@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from alpha_forge.contracts.errors import RetryLater
 from alpha_forge.contracts.plugin import Sink
 from alpha_forge_sdk.conformance.check import NotApplicable
-from alpha_forge_sdk.testing.crash import SUPPORTED, At, Crash, CrashServer, report, watched
+from alpha_forge_sdk.testing.crash import SUPPORTED, At, Crash, CrashServer, crash_point, report, watched
 from alpha_forge_sdk.testing.crash_child import find
 from alpha_forge_sdk.testing.predictions import made_predictions
 from alpha_forge_sdk.testing.sink_probe import SinkDriver
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from alpha_forge_sdk.conformance.sink_trial import Trial
 
 Reference = list[str]
+
+RETURNED = "returned"
+"""The crash point right after the batch in question."""
 
 _server: CrashServer | None = None
 
@@ -64,15 +67,18 @@ def _driver(plugin: Reference, params: Mapping[str, Any]) -> SinkDriver:
 
 
 def emit_watched(plugin: Reference, params: Mapping[str, Any], before: int, count: int) -> None:
-    """Store `before` records, then `count` more, which is watched. Reports ``ready``, then ``stored``; never closes."""
+    """Store `before` records, then `count` more, which is watched; `RETURNED` is a point right after. Never closes."""
     driver = _driver(plugin, params)
     driver.open()
-    driver.emit_batch(made_predictions(before))
+    if before:
+        driver.emit_batch(made_predictions(before))
     batch = made_predictions(count, first=before)
-    report("ready")
+    # No other thread gets a turn unless this one waits for something: at the point, what was left to a thread in the
+    # background is not done yet.
+    sys.setswitchinterval(60.0)
     with watched():
         driver.emit_batch(batch)
-    report("stored")
+    crash_point(RETURNED)
 
 
 def open_watched(plugin: Reference, params: Mapping[str, Any]) -> None:
@@ -80,6 +86,15 @@ def open_watched(plugin: Reference, params: Mapping[str, Any]) -> None:
     driver = _driver(plugin, params)
     with watched():
         driver.open()
+
+
+def close_watched(plugin: Reference, params: Mapping[str, Any], count: int) -> None:
+    """Store `count` records and close, which is watched."""
+    driver = _driver(plugin, params)
+    driver.open()
+    driver.emit_batch(made_predictions(count))
+    with watched():
+        driver.close()
 
 
 def emit_to_full_disk(
@@ -97,7 +112,7 @@ def emit_to_full_disk(
     report("ready")
     try:
         with _full_disk(limit):
-            driver.emit_batch(batch)
+            driver.emit_batch(list(batch))
         report("stored")
         return
     except RetryLater as error:

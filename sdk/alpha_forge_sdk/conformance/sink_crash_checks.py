@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from alpha_forge.contracts.errors import Rejected
-from alpha_forge_sdk.conformance.check import Broken, Check, NotApplicable, check
-from alpha_forge_sdk.conformance.sink_arrival_checks import BASE
-from alpha_forge_sdk.conformance.sink_child import emit_watched, in_child, open_watched
+from alpha_forge_sdk.conformance.check import Broken, Check, check
+from alpha_forge_sdk.conformance.sink_child import close_watched, emit_watched, in_child, open_watched
 from alpha_forge_sdk.conformance.sink_fault_checks import BEFORE, batch_size
 from alpha_forge_sdk.conformance.sink_once_checks import ONCE
 from alpha_forge_sdk.conformance.sink_trial import Trial, Undelivered, arrived, is_idempotent, told
@@ -20,27 +19,32 @@ if TYPE_CHECKING:
     from alpha_forge.contracts.types import Prediction
     from alpha_forge_sdk.conformance.case import SinkConformance
 
+T = TypeVar("T")
+
 
 def kill_places(run: Crash, most: int) -> list[Place]:
-    """At most `most` events to kill at: right before and after what touches the outside, first; the rest evenly.
+    """At most `most` events to kill at: right after whatever may have changed the outside; the rest evenly.
 
-    Of many events at one place in the code the first, a middle and the last one count for more than the others.
+    Of the events at one place in the code the first, the last and a middle one count before the others.
     """
     by_where: dict[str, list[Place]] = {}
     for place in run.places:
         by_where.setdefault(place.where, []).append(place)
     chosen: dict[int, Place] = {}
-    for rank in (0, -1, None):
-        for same in by_where.values():
-            place = same[len(same) // 2 if rank is None else rank]
-            if len(chosen) < most:
-                chosen.setdefault(place.event, place)
-    even = max(0, most - len(chosen))
-    for number in range(even):
-        event = 1 + (run.events - 1) * number // max(1, even - 1)
-        if run.events:
-            chosen.setdefault(event, Place(event, f"event {event} of {run.events}"))
+    for pick in (lambda same: same[0], lambda same: same[-1], lambda same: same[len(same) // 2]):
+        picked = {place.event: place for place in map(pick, by_where.values()) if place.event not in chosen}
+        chosen.update(_spread(list(picked.items()), most - len(chosen)))
+    every = [(event, Place(event, f"at event {event} of {run.events}")) for event in range(1, run.events + 1)]
+    for event, place in _spread(every, most - len(chosen)):
+        chosen.setdefault(event, place)
     return [chosen[event] for event in sorted(chosen)]
+
+
+def _spread(items: Sequence[T], most: int) -> list[T]:
+    """`most` of the items, evenly, the first and the last among them."""
+    if most >= len(items):
+        return list(items)
+    return [items[(len(items) - 1) * number // max(1, most - 1)] for number in range(most)]
 
 
 @check(
@@ -49,7 +53,7 @@ def kill_places(run: Crash, most: int) -> list[Place]:
     "sinks",
     remedy="write a record in one piece or mend the torn one at open; leave no lock, journal or temporary file that "
     "stops the next open; look keys up in the destination",
-    needs=("AF-S06", "AF-S09", *ONCE),
+    needs=("AF-S05", "AF-S09", *ONCE),
 )
 def killed_in_batch(case: SinkConformance, tmp_path: Path) -> str:
     """The process can die at any instruction: by power, by the kernel's memory killer, by an impatient
@@ -62,7 +66,6 @@ def killed_in_batch(case: SinkConformance, tmp_path: Path) -> str:
         raise Broken(
             "a sink works in a process of its own", f"emitting {len(batch)} records raised {whole.error}"
         )
-    _right_after(case, tmp_path, before, batch)
     places = kill_places(whole, case.crashes)
     for place in places:
         trial = Trial(case, tmp_path / f"event{place.event}")
@@ -77,21 +80,6 @@ def killed_in_batch(case: SinkConformance, tmp_path: Path) -> str:
             after=f"{how}, opened again, delivered again",
         )
     return f"killed at {len(places)} places"
-
-
-def _right_after(
-    case: SinkConformance, tmp_path: Path, before: Sequence[Prediction], batch: Sequence[Prediction]
-) -> None:
-    trial = Trial(case, tmp_path / "after")
-    in_child(trial, emit_watched, len(before), len(batch), at=At(reports=2))
-    trial.store()  # recovery is open()'s business; nothing is delivered again
-    arrived(
-        "when emit_batch returns the destination has the records: a crash right after loses none",
-        [*before, *batch],
-        _read(trial, "killed right after emit_batch returned"),
-        once=is_idempotent(case),
-        after="killed right after emit_batch returned",
-    )
 
 
 def _redeliver(trial: Trial, batch: Sequence[Prediction], how: str) -> None:
@@ -116,34 +104,34 @@ def _read(trial: Trial, how: str) -> list[Prediction]:
 
 @check(
     "AF-S23",
-    "killed while it opens, it opens the next time",
+    "killed while it opens or closes, it opens the next time, and what was stored is there",
     "sinks",
-    remedy="make a file, its header or a table in one step, or recognise the half-made one; no lock that outlives you",
-    needs=BASE,
+    remedy="make a file, its header or a table in one step, or recognise the half-made one; rewrite a file under "
+    "another name and rename it; no lock that outlives you",
+    needs=("AF-S09",),
 )
-def killed_in_open(case: SinkConformance, tmp_path: Path) -> str:
-    """A death while files and tables are made leaves half of them. The next start must neither stumble over
-    them nor over a lock that nobody holds any more."""
-    whole = in_child(Trial(case, tmp_path / "whole"), open_watched, at=At(watched=True))
-    if whole.error:
-        raise Broken("a sink works in a process of its own", f"open() raised {whole.error}")
-    if not whole.events:
-        raise NotApplicable("open() does nothing")
-    batch = made_predictions(BEFORE)
-    places = kill_places(whole, max(1, case.crashes // 2))
-    for place in places:
-        trial = Trial(case, tmp_path / f"event{place.event}")
-        in_child(trial, open_watched, at=At(event=place.event, watched=True))
-        how = f"killed in open(), {place.where}"
-        _redeliver(trial, batch, how)
-        arrived(
-            "a sink that was killed while it opened opens the next time, and stores",
-            batch,
-            _read(trial, how),
-            once=is_idempotent(case),
-            after=f"{how}, opened again",
-        )
-    return f"killed at {len(places)} places"
+def killed_around(case: SinkConformance, tmp_path: Path) -> str:
+    stored, more = made_predictions(BEFORE), made_predictions(BEFORE, first=BEFORE)
+    killed = 0
+    for what, function, args in (("open()", open_watched, ()), ("close()", close_watched, (BEFORE,))):
+        folder = tmp_path / function.__name__
+        whole = in_child(Trial(case, folder), function, *args, at=At(watched=True))
+        if whole.error:
+            raise Broken("a sink works in a process of its own", f"{what} raised {whole.error}")
+        for place in kill_places(whole, max(1, case.crashes // 3)):
+            trial = Trial(case, folder / f"event{place.event}")
+            in_child(trial, function, *args, at=At(event=place.event, watched=True))
+            how = f"killed in {what}, {place.where}"
+            _redeliver(trial, more, how)
+            arrived(
+                "a sink that was killed opens the next time, and what was stored is there",
+                [*stored, *more] if args else more,
+                _read(trial, how),
+                once=is_idempotent(case),
+                after=f"{how}, opened again",
+            )
+            killed += 1
+    return f"killed at {killed} places"
 
 
-CHECKS: tuple[Check, ...] = (killed_in_batch, killed_in_open)
+CHECKS: tuple[Check, ...] = (killed_in_batch, killed_around)

@@ -62,7 +62,7 @@ def _written(case: SinkConformance, folder: Path, count: int) -> int:
     "a full disk partway through a batch is told, and the batch delivered again is complete",
     "sinks",
     remedy="let errors of write, flush and fsync through; cut off what a failed write left before you write again",
-    needs=("AF-S06", "AF-S09", *ONCE),
+    needs=("AF-S05", "AF-S09", *ONCE),
 )
 def full_disk(case: SinkConformance, tmp_path: Path) -> str:
     """Disks fill up in the middle of a batch. An error that is swallowed is a lost record; half a line that
@@ -86,6 +86,10 @@ def full_disk(case: SinkConformance, tmp_path: Path) -> str:
             )
             continue
         faults += 1
+        if run.reports[1].startswith("raised Rejected"):
+            raise Broken(
+                "a fault is no rejection: rejected records are given up for ever", f"{how}: {run.reports[1]}"
+            )
         if "stored later" not in run.reports:
             _deliver_again(trial, batch, how)
         arrived(

@@ -13,6 +13,7 @@ from alpha_forge_sdk.conformance.sink_arrival_checks import BASE
 from alpha_forge_sdk.conformance.sink_child import emit_to_full_disk, in_child
 from alpha_forge_sdk.conformance.sink_fault_checks import BEFORE, batch_size, disk_limits
 from alpha_forge_sdk.conformance.sink_trial import Trial, arrived, told
+from alpha_forge_sdk.testing.fault_proxy import fault_proxy
 from alpha_forge_sdk.testing.leaks import Holdings, leaked
 from alpha_forge_sdk.testing.predictions import made_predictions
 
@@ -38,16 +39,15 @@ def close_harmless(case: SinkConformance, tmp_path: Path) -> None:
     promised = "close() is idempotent, and harmless in any state"
     trial = Trial(case, tmp_path / "destination")
     batch = made_predictions(3)
-    probe = trial.probe()
-    with _ended(probe):
-        trial_life = (
-            ("close() without open()", probe.close),
-            ("open() after that", probe.open),
-            ("emitting", lambda: probe.emit_batch(batch)),
+    unopened, probe = trial.probe(), trial.probe()
+    with _ended(unopened), _ended(probe):
+        for what, call in (
+            ("close() without open()", unopened.close),
+            ("open()", probe.open),
+            ("emitting", lambda: probe.emit_batch(list(batch))),
             ("close()", probe.close),
             ("a second close()", probe.close),
-        )
-        for what, call in trial_life:
+        ):
             try:
                 call()
             except Exception as error:
@@ -74,7 +74,7 @@ def _ended(probe: SinkProbe) -> Iterator[None]:
     "records outside open and close are a clear error",
     "sinks",
     remedy="raise PluginError (or RuntimeError) that says what was wrong; store nothing",
-    needs=BASE,
+    needs=("AF-S09",),
 )
 def outside(case: SinkConformance, tmp_path: Path) -> None:
     batch = made_predictions(2)
@@ -98,7 +98,7 @@ def _refused(
 ) -> None:
     promised = "emitting outside open and close raises an error that says so, and stores nothing"
     try:
-        probe.emit_batch(batch)
+        probe.emit_batch(list(batch))
     except (RetryLater, Rejected) as error:
         verdict = (
             "the record would be tried for ever" if isinstance(error, RetryLater) else "it would be given up"
@@ -128,12 +128,54 @@ def nothing_left(case: SinkConformance, tmp_path: Path) -> None:
         with trial.life() as life:
             life.emit(made_predictions(3, first=3 + 3 * number))
         closed.append(life.probe.sink)
-    found = leaked(before)
+    _judge(leaked(before), f"{LIVES} lives")
+    destination = case.destination(trial.params)
+    if destination is None:
+        return
+    with fault_proxy(*destination) as proxy:
+        proxy.refuse()
+        params = case.through(trial.params, *proxy.address)
+        before = Holdings.now()
+        for _ in range(LIVES):
+            probe = trial.probe(params)
+            with _ended(probe):
+                for call in (probe.open, lambda p=probe: p.emit_batch(made_predictions(1)), probe.close):
+                    with contextlib.suppress(Exception):
+                        call()
+            closed.append(probe.sink)
+        _judge(leaked(before), f"{LIVES} lives whose destination refused every connection")
+
+
+def _judge(found: list[str], lives: str) -> None:
     if len(found) >= LIVES:
         raise Broken(
             "close() releases everything: instances come and go in a process that runs for months",
-            f"{LIVES} lives left {len(found)} things, such as {found[0]}",
+            f"{lives} left {len(found)} things, such as {found[0]}",
         )
 
 
-CHECKS: tuple[Check, ...] = (close_harmless, outside, nothing_left)
+@check(
+    "AF-S27",
+    "two sinks side by side each fill their own destination",
+    "sinks",
+    remedy="keep files, connections and buffers in the instance, not in the class or the module",
+    needs=BASE,
+)
+def side_by_side(case: SinkConformance, tmp_path: Path) -> None:
+    one, other = Trial(case, tmp_path / "one"), Trial(case, tmp_path / "other")
+    mine, theirs = made_predictions(9), made_predictions(9, first=50)
+    with one.life() as here, other.life() as there:
+        for start in (0, 3, 6):
+            here.emit(mine[start : start + 3])
+            there.emit(theirs[start : start + 3])
+    for trial, sent in ((one, mine), (other, theirs)):
+        arrived(
+            "each instance stores in its own destination, and nowhere else",
+            sent,
+            trial.stored(),
+            once=True,
+            after="two instances got records in turn",
+        )
+
+
+CHECKS: tuple[Check, ...] = (close_harmless, outside, nothing_left, side_by_side)

@@ -1,4 +1,4 @@
-"""AF-S27 … AF-S30: destinations on a network, behind the fault proxy."""
+"""AF-S28 … AF-S31: destinations on a network, behind the fault proxy."""
 
 from __future__ import annotations
 
@@ -31,15 +31,12 @@ if TYPE_CHECKING:
     from alpha_forge.contracts.types import Prediction
     from alpha_forge_sdk.conformance.case import SinkConformance
 
-NEEDS = ("AF-S06", "AF-S09", "AF-S27", *ONCE)
+NEEDS = ("AF-S05", "AF-S09", "AF-S28", *ONCE)
 ALL = made_predictions(15)
 FIRST, BATCH = ALL[:5], ALL[5:]
 """What is stored before the fault, and the batch that it hits."""
 
 BEFORE_OPEN, AFTER_FIRST = "before open()", "after a first batch"
-
-RECOVERY = 15.0
-"""Seconds in which a sink must be of use again once its destination is."""
 
 
 @contextlib.contextmanager
@@ -60,7 +57,7 @@ def behind_proxy(
 
 
 @check(
-    "AF-S27",
+    "AF-S28",
     "a network destination is named, so that it can be put behind the fault proxy",
     "sinks",
     remedy="give the case destination(params) and through(params, host, port); waive this if there is no way",
@@ -79,7 +76,7 @@ def destination_named(case: SinkConformance, tmp_path: Path) -> None:
             )
         raise NotApplicable("it connects to nothing")
     with behind_proxy(case, tmp_path / "proxied") as (trial, proxy, make):
-        deliver(make, made_predictions(2), RECOVERY)
+        deliver(make, made_predictions(2), case.recovery)
         if not proxy.connections:
             raise Broken(
                 "through(params, host, port) leads the sink to that host and port",
@@ -88,7 +85,7 @@ def destination_named(case: SinkConformance, tmp_path: Path) -> None:
 
 
 @check(
-    "AF-S28",
+    "AF-S29",
     "an unreachable destination is an error in time, and is used again when it is back",
     "sinks",
     remedy="let connection errors through as they are; connect anew in the next instance",
@@ -104,11 +101,11 @@ def unreachable(case: SinkConformance, tmp_path: Path) -> None:
 
 
 @check(
-    "AF-S29",
+    "AF-S30",
     "a hanging destination is an error within `timeout`, and is used again when it is back",
     "sinks",
     remedy="give your client timeouts, for connecting and for each answer, that add up to less than `timeout`",
-    needs=NEEDS,
+    needs=("AF-S29",),
 )
 def hanging(case: SinkConformance, tmp_path: Path) -> None:
     for number, (when, direction) in enumerate(
@@ -165,11 +162,11 @@ def _judge(error: Exception | None, how: str, probe: SinkProbe) -> None:
 def _recovers(trial: Trial, make: Callable[[], SinkProbe], again: list[Prediction], how: str) -> None:
     """What a run does next: the records that were not taken come again, and then all since the first are there."""
     try:
-        deliver(make, again, RECOVERY)
+        deliver(make, again, trial.case.recovery)
     except (Undelivered, Rejected) as error:
         raise Broken(
             "a sink is of use again when its destination is",
-            f"{how}: not within {RECOVERY:g} s: {told(error)}",
+            f"{how}: not within {trial.case.recovery:g} s: {told(error)}",
         ) from error
     promised = "nothing is lost while a destination is away: what was not taken comes again"
     once = is_idempotent(trial.case)
@@ -177,11 +174,11 @@ def _recovers(trial: Trial, make: Callable[[], SinkProbe], again: list[Predictio
 
 
 @check(
-    "AF-S30",
+    "AF-S31",
     "a connection cut or reset at any byte of a batch loses nothing",
     "sinks",
     remedy="count as stored what was acknowledged, not what was sent; otherwise raise, and let the batch come again",
-    needs=("AF-S28",),
+    needs=("AF-S29",),
 )
 def cut_partway(case: SinkConformance, tmp_path: Path) -> str:
     up, down = _traffic(case, tmp_path / "traffic")

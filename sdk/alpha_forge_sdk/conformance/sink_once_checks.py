@@ -140,7 +140,8 @@ def _delivered(trial: Trial, sent: list[Prediction]) -> None:
         trial.deliver(sent)
     except Undelivered as error:
         raise Broken(
-            "a writer gets its turn once the other has closed", f"it did not within 10 s: {error}"
+            "a writer gets its turn once the other has closed",
+            f"it did not within {trial.case.recovery:g} s: {error}",
         ) from error
 
 

@@ -23,6 +23,9 @@ from alpha_forge_sdk.testing.sink_probe import SinkProbe
 if TYPE_CHECKING:
     from alpha_forge_sdk.conformance.case import SinkConformance
 
+SETTLING = 1.0
+"""Seconds in which records must be in the destination where being there at once is not what is judged."""
+
 MARGIN = 5.0
 """Seconds that a call may take beyond the sink's ``timeout`` on a busy machine."""
 
@@ -86,9 +89,9 @@ class Trial:
             for batch in batches:
                 life.emit(batch)
 
-    def deliver(self, batch: Sequence[Prediction], seconds: float = 10.0) -> None:
+    def deliver(self, batch: Sequence[Prediction]) -> None:
         """Hand over `batch` as a run does after faults: again and again, in lives of their own. Raises Undelivered."""
-        deliver(self.probe, batch, seconds)
+        deliver(self.probe, batch, self.case.recovery)
 
     def stored(self) -> list[Prediction]:
         """What the destination holds, by the case's own reader. Raises Broken if that fails."""
@@ -99,6 +102,13 @@ class Trial:
                 "what the destination holds can be read, whole records only",
                 f"read_back() raised {told(error)}",
             ) from error
+
+    def settled(self, count: int) -> list[Prediction]:
+        """`read`, for what need not be there at once: waits a little until there are at least `count` records."""
+        deadline = time.monotonic() + SETTLING
+        while len(found := self.read()) < count and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return found
 
     def read(self) -> list[Prediction]:
         """As `stored`, but lets the reader's exception through. A file that isn't there yet holds nothing."""
@@ -197,7 +207,7 @@ def deliver(make: Callable[[], Drives], batch: Sequence[Prediction], seconds: fl
 
 def _taken(driver: Drives, batch: Sequence[Prediction], deadline: float) -> bool:
     try:
-        driver.emit_batch(batch)
+        driver.emit_batch(list(batch))  # a list of its own: the next try needs these records
     except RetryLater as error:
         if time.monotonic() >= deadline:
             raise

@@ -66,7 +66,7 @@ class At:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An event at which the outside may have changed: right before or after a compiled function that does I/O."""
+    """An event at which the outside may have changed: the return of a compiled function that does I/O."""
 
     event: int
     where: str

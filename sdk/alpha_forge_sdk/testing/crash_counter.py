@@ -26,7 +26,22 @@ _PURE = {
 }
 """Modules whose compiled functions touch nothing outside the process."""
 
-_MOST_PLACES = 400
+_HARMLESS = {
+    "read",
+    "readinto",
+    "readline",
+    "seek",
+    "tell",
+    "fileno",
+    "acquire",
+    "release",
+    "stat",
+    "fstat",
+    "lstat",
+}
+"""Functions that touch the outside and change nothing there, whatever object they belong to."""
+
+_MOST_PLACES = 5000
 
 _active: Counter | None = None
 
@@ -87,13 +102,14 @@ class Counter:
         self._count()
         if event == "c_call" and arg.__name__ == self._at["call"]:
             self._hit()
-        if len(self.places) < _MOST_PLACES and self._touches_outside(arg):
-            when = "before" if event == "c_call" else "after"
+        if event != "c_call" and len(self.places) < _MOST_PLACES and self._changes_outside(arg):
             where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-            self.places.append((self.events, f"{when} {arg.__name__} at {where}"))
+            self.places.append((self.events, f"after {arg.__name__} at {where}"))
 
     @staticmethod
-    def _touches_outside(function: Any) -> bool:
+    def _changes_outside(function: Any) -> bool:
+        if function.__name__ in _HARMLESS:
+            return False
         owner = getattr(function, "__self__", None)
         home = getattr(function, "__module__", None) or type(owner).__module__
         return home not in _PURE and function is not sys.settrace and function is not sys.setprofile
