@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from alpha_forge_sdk.conformance.check import Outcome, Verdict
+from alpha_forge_sdk.conformance.child import unjudged
 from alpha_forge_sdk.conformance.report import as_json, as_junit, as_text
 from tests.registry.pack_support import SINK, Site, hooks
 
@@ -207,6 +208,24 @@ class TestUsage:
         done = command("--selftest", "feature")
         assert done.returncode == 2
         assert "did you mean 'features'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "says"),
+    [
+        (
+            [Outcome("AF-D01", "", "skip", "no truth()"), Outcome("AF-D02", "", "skip", "needs AF-D01")],
+            "no truth()",
+        ),
+        ([Outcome("AF-D01", "", "skip", "no truth()"), Outcome("AF-D02", "", "pass")], ""),
+        ([Outcome("AF-P06", "", "fail", "x"), Outcome("AF-D01", "", "skip", "needs AF-P06")], ""),
+    ],
+    ids=["nothing judged", "something judged", "a parameter failed"],
+)
+def test_a_plugin_of_which_nothing_was_judged_never_passes(outcomes: list[Outcome], says: str) -> None:
+    problem = unjudged(outcomes)
+    assert says in problem
+    assert bool(problem) is bool(says)
 
 
 VERDICTS = [

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -74,18 +74,18 @@ def _judge(argument: Mapping[str, Any], tell: Tell) -> None:
         return
     tell({"ready": True})
     with tempfile.TemporaryDirectory(prefix="alpha-forge-conformance-") as root:
-        _run_checks(case, Path(root), tell)
-    tell({"problem": missing_method(case)})
+        outcomes = _run_checks(case, Path(root), tell)
+    tell({"problem": missing_method(case) or unjudged(outcomes)})
 
 
-def _run_checks(case: type[Conformance], root: Path, tell: Tell) -> None:
+def _run_checks(case: type[Conformance], root: Path, tell: Tell) -> list[Outcome]:
     from alpha_forge_sdk.conformance.runner import Session
 
     session = Session(case, root)
     for check in case.checks():
         tell({"check": check.id, "title": check.title})
-        outcome: Outcome = session.outcome(check)
-        tell({"outcome": outcome.as_json()})
+        tell({"outcome": session.outcome(check).as_json()})
+    return session.all()
 
 
 def case_of(record: PluginRecord, plugin: Any, target: str) -> type[Conformance]:
@@ -120,6 +120,16 @@ def missing_method(case: type[Conformance]) -> str:
         f"its conformance case has no {needed}(), so what matters most was not judged; "
         f"subclass {CASES[case.kind].__name__}, and name it in the hook alpha_forge_conformance"
     )
+
+
+def unjudged(outcomes: Sequence[Outcome]) -> str:
+    """Why ``pass`` would say too much: of what its kind promises nothing could be judged. Empty if something was."""
+    of_kind = [o for o in outcomes if not o.id.startswith("AF-P")]
+    # What failed before them, if that is the reason, is told by its own outcome.
+    if any(o.status != "skip" or o.detail.startswith("needs AF-P") for o in of_kind):
+        return ""
+    reasons = "; ".join(dict.fromkeys(o.detail for o in of_kind if not o.detail.startswith("needs ")))
+    return f"none of the checks of its kind could be judged: {reasons}" if of_kind else ""
 
 
 _TASKS: dict[str, Callable[[Mapping[str, Any], Tell], None]] = {"survey": _survey, "judge": _judge}
