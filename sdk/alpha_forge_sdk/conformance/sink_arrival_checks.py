@@ -42,6 +42,8 @@ BASE = (*COMPLETE, "AF-S05")
     needs=("AF-P02", "AF-S01"),
 )
 def sizes(case: SinkConformance, tmp_path: Path) -> str:
+    """A backlog after an outage comes in batches of any size up to `max_batch`. Services take 25 or 500
+    records in one request, and drop or refuse the rest."""
     seconds = 0.0
     for size in SIZES:
         trial = Trial(case, tmp_path / str(size))
@@ -67,6 +69,8 @@ def sizes(case: SinkConformance, tmp_path: Path) -> str:
     needs=COMPLETE,
 )
 def has_it(case: SinkConformance, tmp_path: Path) -> None:
+    """The runtime uses whichever form suits it. What one form stores and the other doesn't depends on the
+    configuration, not on the data."""
     trial = Trial(case, tmp_path / "destination")
     sent: list[Prediction] = []
     with _far_away(case, trial.params) as params, trial.life(params) as life:
@@ -118,6 +122,8 @@ def _far_away(case: SinkConformance, params: Mapping[str, Any]) -> Iterator[Mapp
     needs=BASE,
 )
 def forms_agree(case: SinkConformance, tmp_path: Path) -> None:
+    """The delivery log forgets a record once the sink has returned. What is still in a buffer then is lost by
+    the next crash, and nobody will send it again."""
     plain = made_predictions(6)
     odd = [
         replace(p, value=p.value / 3, ts=p.ts + timedelta(microseconds=1 + i)) for i, p in enumerate(plain)
@@ -149,6 +155,8 @@ def _both_forms(case: SinkConformance) -> str | None:
     needs=BASE,
 )
 def order_kept(case: SinkConformance, tmp_path: Path) -> None:
+    """Consumers that read along take the last record for the newest. Where order isn't kept, that has to be
+    declared, so that they know."""
     trial = Trial(case, tmp_path / "destination")
     sent = made_predictions(36)
     trial.store(sent[:12], sent[12:13], sent[13:])
@@ -170,6 +178,7 @@ def order_kept(case: SinkConformance, tmp_path: Path) -> None:
     needs=("AF-S01",),
 )
 def input_kept(case: SinkConformance, tmp_path: Path) -> None:
+    """The batch is the delivery log's own: it comes again after a fault, and goes to the other sinks."""
     trial = Trial(case, tmp_path / "destination")
     batch = made_predictions(9)
     before = list(batch)
@@ -196,6 +205,8 @@ def input_kept(case: SinkConformance, tmp_path: Path) -> None:
     needs=BASE,
 )
 def lives_add_up(case: SinkConformance, tmp_path: Path) -> None:
+    """A sink is opened anew after every fault and every restart. Opening that truncates, or writes a header
+    once more, destroys what counted as delivered."""
     trial = Trial(case, tmp_path / "destination")
     sent = made_predictions(15)
     for number in range(3):
@@ -221,6 +232,8 @@ def lives_add_up(case: SinkConformance, tmp_path: Path) -> None:
     needs=("AF-S09",),
 )
 def late_records(case: SinkConformance, tmp_path: Path) -> None:
+    """Dead letters that are delivered late, and bars that were repaired, are older than what is stored. A
+    sink that goes by the newest ts drops them, and says that it has them."""
     trial = Trial(case, tmp_path / "destination")
     late, newer = made_predictions(10), made_predictions(10, first=100)
     trial.store(newer, late[:5])

@@ -33,6 +33,8 @@ KEY_FIELDS = ("symbol", "ts", "value", "prediction", "metadata", *METADATA)
     remedy="give the case a read_back(params) that asks the destination itself and yields Prediction objects",
 )
 def readable(case: SinkConformance, tmp_path: Path) -> None:
+    """Everything else asks the destination what it holds. A sink that can't be asked can't be judged, which
+    is why this is no pass."""
     trial = Trial(case, tmp_path / "one")
     trial.store(*(made_predictions(2, first=2 * i) for i in range(3)))
     try:
@@ -62,6 +64,8 @@ def readable(case: SinkConformance, tmp_path: Path) -> None:
     needs=("AF-P02",),
 )
 def declarations(case: SinkConformance, tmp_path: Path) -> None:
+    """A sink that claims to store records once must say by which key two records are the same; a key of names
+    that records don't have is no key."""
     plugin = sink_class(case)
     for part in plugin.idempotent_by:
         if part not in KEY_FIELDS:
@@ -83,6 +87,8 @@ def declarations(case: SinkConformance, tmp_path: Path) -> None:
     remedy="only look (os.access, path.exists); leave making and connecting to open()",
 )
 def preflight(case: SinkConformance, tmp_path: Path) -> None:
+    """`alpha_forge check` calls preflight on machines that only look at a configuration. It must leave no
+    empty file or table behind, and reach for no server."""
     trial = Trial(case, tmp_path / "destination")
     before = sorted(trial.folder.rglob("*"))
     sink = trial.sink()

@@ -36,6 +36,8 @@ LIVES = 3
     needs=BASE,
 )
 def close_harmless(case: SinkConformance, tmp_path: Path) -> None:
+    """The runtime closes on every path that called open, failures included. An error from close hides the one
+    that mattered."""
     promised = "close() is idempotent, and harmless in any state"
     trial = Trial(case, tmp_path / "destination")
     batch = made_predictions(3)
@@ -77,6 +79,8 @@ def _ended(probe: SinkProbe) -> Iterator[None]:
     needs=("AF-S09",),
 )
 def outside(case: SinkConformance, tmp_path: Path) -> None:
+    """Records that are handed over while nothing is open are a mistake of the caller. Ignored they are lost;
+    an AttributeError of None tells nobody why."""
     batch = made_predictions(2)
     trial = Trial(case, tmp_path / "before")
     probe = trial.probe()
@@ -120,6 +124,8 @@ def _refused(
     needs=BASE,
 )
 def nothing_left(case: SinkConformance, tmp_path: Path) -> None:
+    """A sink that can't reach its destination is made, opened and closed again every few seconds, for days.
+    One socket left each time ends the process."""
     trial = Trial(case, tmp_path / "destination")
     trial.store(made_predictions(3))  # what a process makes once and keeps is no leak
     before = Holdings.now()
@@ -162,6 +168,8 @@ def _judge(found: list[str], lives: str) -> None:
     needs=BASE,
 )
 def side_by_side(case: SinkConformance, tmp_path: Path) -> None:
+    """The checks of networks need to stand between the sink and its destination. A sink that was never tried
+    on a bad network is one that fails there."""
     one, other = Trial(case, tmp_path / "one"), Trial(case, tmp_path / "other")
     mine, theirs = made_predictions(9), made_predictions(9, first=50)
     with one.life() as here, other.life() as there:

@@ -46,6 +46,8 @@ def _applies(case: SinkConformance) -> str | None:
     needs=("AF-S02", *BASE),
 )
 def again(case: SinkConformance, tmp_path: Path) -> None:
+    """After a fault the runtime can't know how far the sink came, and hands the batch over again. A sink that
+    declares a key promises that this leaves one of each."""
     trial = Trial(case, tmp_path / "destination")
     sent = made_predictions(12)
     with trial.life() as life:
@@ -68,6 +70,8 @@ def again(case: SinkConformance, tmp_path: Path) -> None:
     needs=("AF-S15",),
 )
 def twice_within(case: SinkConformance, tmp_path: Path) -> None:
+    """A repaired bar and its first version may come in one batch. Looking keys up only before the batch
+    misses that."""
     trial = Trial(case, tmp_path / "destination")
     a, b, c = made_predictions(3)
     with trial.life() as life:
@@ -86,6 +90,7 @@ def twice_within(case: SinkConformance, tmp_path: Path) -> None:
     needs=("AF-S09", "AF-S15"),
 )
 def after_reopen(case: SinkConformance, tmp_path: Path) -> None:
+    """Redelivery most often follows a restart. Keys that are remembered in memory are forgotten just then."""
     trial = Trial(case, tmp_path / "destination")
     sent = made_predictions(12)
     trial.store(sent[:8])
@@ -105,6 +110,8 @@ def after_reopen(case: SinkConformance, tmp_path: Path) -> None:
     needs=("AF-S17",),
 )
 def two_writers(case: SinkConformance, tmp_path: Path) -> None:
+    """While a new process starts the old one may not have ended, and some run two for safety. Keys that were
+    looked up earlier, or outside of the transaction, miss what the other one writes."""
     _take_turns(Trial(case, tmp_path / "turns"))
     with contextlib.suppress(NotApplicable):  # a class that no other process can have, or no fork
         _race(Trial(case, tmp_path / "race"))
@@ -173,6 +180,8 @@ def _applies_to_values(case: SinkConformance) -> str | None:
     needs=("AF-S02", "AF-S16", "AF-S17"),
 )
 def conflicts(case: SinkConformance, tmp_path: Path) -> None:
+    """A corrected value for the same bar either replaces what is stored or is dropped. Consumers must know
+    which, whichever way the two records come."""
     policy = sink_class(case).on_conflict
     old = made_predictions(5)
     new = [replace(p, value=p.value + 1000) for p in old]

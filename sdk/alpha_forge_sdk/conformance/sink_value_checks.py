@@ -158,6 +158,9 @@ def _within_reach(prediction: Prediction) -> bool:
     needs=BASE,
 )
 def values_exact(case: SinkConformance, tmp_path: Path) -> None:
+    """A value that comes back changed in its last bit can't be compared with a replay, and tiny or huge ones
+    can be wrong altogether. Text with 15 digits, float32 columns and a lost sign of zero are the usual
+    causes."""
     promised = "a value arrives as the float64 it was, or is Rejected: never altered"
 
     def one(trial: Trial, values: object) -> None:
@@ -179,6 +182,8 @@ def values_exact(case: SinkConformance, tmp_path: Path) -> None:
     needs=("AF-S10",),
 )
 def times_exact(case: SinkConformance, tmp_path: Path) -> None:
+    """ts is the record's key and what it is joined by. Rounded to milliseconds, or read in local time, it
+    names another moment."""
     promised = "ts arrives to the microsecond, in UTC; two that differ stay two"
 
     def one(trial: Trial, times: object) -> None:
@@ -222,6 +227,8 @@ def _reset_zone() -> None:
     needs=BASE,
 )
 def texts_exact(case: SinkConformance, tmp_path: Path) -> None:
+    """Symbols are Unicode on some exchanges, and quotes, commas and line breaks occur in metadata. Folded
+    case, another normal form or a home-made quoting merges records or tears them."""
     promised = "symbol and metadata arrive as they were, in any script; two that differ stay two"
 
     def one(trial: Trial, texts: object) -> None:
@@ -249,6 +256,8 @@ def texts_exact(case: SinkConformance, tmp_path: Path) -> None:
     needs=BASE,
 )
 def non_finite(case: SinkConformance, tmp_path: Path) -> None:
+    """A NaN that turns into 0 is a signal to trade. Destinations that lack NaN and infinities must refuse
+    them by name."""
     rejects = sink_class(case).non_finite == "reject"
     for number, value in enumerate((math.nan, math.inf, -math.inf)):
         trial = Trial(case, tmp_path / str(number))
