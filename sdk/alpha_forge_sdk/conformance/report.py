@@ -90,6 +90,7 @@ def as_junit(verdicts: Sequence[Verdict]) -> str:
         totals += counted
         totals["tests"] += len(cases)
     root.attrib.update(_totals(totals, totals["tests"]))
+    ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode")
 
 
