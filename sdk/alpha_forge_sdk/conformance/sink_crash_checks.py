@@ -111,8 +111,8 @@ def _read(trial: Trial, how: str) -> list[Prediction]:
     needs=("AF-S09",),
 )
 def killed_around(case: SinkConformance, tmp_path: Path) -> str:
-    """A death while files and tables are made leaves half of them. The next start must neither stumble over
-    them nor over a lock that nobody holds any more."""
+    """A death while files and tables are made, or while they are closed, leaves half of something. The next
+    start must neither stumble over it nor over a lock that nobody holds any more."""
     stored, more = made_predictions(BEFORE), made_predictions(BEFORE, first=BEFORE)
     killed = 0
     for what, function, args in (("open()", open_watched, ()), ("close()", close_watched, (BEFORE,))):

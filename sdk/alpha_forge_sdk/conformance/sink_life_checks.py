@@ -168,8 +168,8 @@ def _judge(found: list[str], lives: str) -> None:
     needs=BASE,
 )
 def side_by_side(case: SinkConformance, tmp_path: Path) -> None:
-    """The checks of networks need to stand between the sink and its destination. A sink that was never tried
-    on a bad network is one that fails there."""
+    """A configuration may have the same sink twice, for two columns. A path, a connection or a cache that is
+    kept in the module, or on the class, sends the records of one into the other's destination."""
     one, other = Trial(case, tmp_path / "one"), Trial(case, tmp_path / "other")
     mine, theirs = made_predictions(9), made_predictions(9, first=50)
     with one.life() as here, other.life() as there:

@@ -64,8 +64,8 @@ def behind_proxy(
     needs=("AF-S01",),
 )
 def destination_named(case: SinkConformance, tmp_path: Path) -> None:
-    """A destination that is down is the ordinary fault. It must be told, so that the records are kept and
-    tried again, and told before `timeout`, so that a stop isn't held up."""
+    """The checks of networks need to stand between the sink and its destination. A sink that was never tried
+    on a bad network is one that fails there."""
     trial = Trial(case, tmp_path / "direct")
     with watched_deeds() as deeds:
         trial.store(made_predictions(2))
@@ -94,8 +94,8 @@ def destination_named(case: SinkConformance, tmp_path: Path) -> None:
     needs=NEEDS,
 )
 def unreachable(case: SinkConformance, tmp_path: Path) -> None:
-    """A server that takes the connection and never answers is worse than one that is down. A client without
-    timeouts waits for ever, and its records with it."""
+    """A destination that is down is the ordinary fault. It must be told, so that the records are kept and
+    tried again, and told before `timeout`, so that a stop isn't held up."""
     for number, when in enumerate((BEFORE_OPEN, AFTER_FIRST)):
         with behind_proxy(case, tmp_path / str(number)) as (trial, proxy, make):
             how = f"connections are refused {when}"
@@ -112,8 +112,8 @@ def unreachable(case: SinkConformance, tmp_path: Path) -> None:
     needs=("AF-S29",),
 )
 def hanging(case: SinkConformance, tmp_path: Path) -> None:
-    """A connection can end after any byte. Records that were sent but not acknowledged may be stored or not:
-    they must come again."""
+    """A server that takes the connection and never answers is worse than one that is down. A client without
+    timeouts waits for ever, and its records with it."""
     for number, (when, direction) in enumerate(
         ((BEFORE_OPEN, "up"), (AFTER_FIRST, "up"), (AFTER_FIRST, "down"))
     ):
@@ -187,6 +187,8 @@ def _recovers(trial: Trial, make: Callable[[], SinkProbe], again: list[Predictio
     needs=("AF-S29",),
 )
 def cut_partway(case: SinkConformance, tmp_path: Path) -> str:
+    """A connection can end after any byte. Records that were sent but not acknowledged may be stored or not:
+    they must come again."""
     up, down = _traffic(case, tmp_path / "traffic")
     cuts: list[tuple[int, Direction]] = [
         *((at, "up") for at in sorted({0, 1, up // 4, up // 2, 3 * up // 4, up - 1}) if 0 <= at < up),
