@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,10 +17,12 @@ _WRITING = os.O_CREAT | os.O_WRONLY | os.O_RDWR
 
 @dataclass(slots=True)
 class Deeds:
-    """What was seen, in order. ``connections`` are (host, port) of TCP, ``files`` what was opened to write or made."""
+    """What was seen, in order. ``connections`` are (host, port) of TCP, ``files`` what was opened to write or made,
+    ``opened`` whatever was opened."""
 
     connections: list[tuple[str, int]] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    opened: list[str] = field(default_factory=list)
 
     def note(self, event: str, args: tuple[Any, ...]) -> None:
         if event == "socket.connect":
@@ -28,8 +31,10 @@ class Deeds:
                 self.connections.append((str(address[0]), int(address[1])))
         elif event == "open":
             path, _, flags = args
-            if isinstance(path, str | bytes) and isinstance(flags, int) and flags & _WRITING:
-                self.files.append(os.fsdecode(path))
+            if isinstance(path, str | bytes):
+                self.opened.append(os.fsdecode(path))
+                if isinstance(flags, int) and flags & _WRITING:
+                    self.files.append(os.fsdecode(path))
         elif event in ("os.mkdir", "sqlite3.connect"):
             self.files.append(os.fsdecode(args[0]) if isinstance(args[0], str | bytes) else str(args[0]))
 
@@ -55,3 +60,38 @@ def watched_deeds() -> Iterator[Deeds]:
         yield deeds
     finally:
         _watching.remove(deeds)
+
+
+def watched_waits() -> tuple[contextlib.AbstractContextManager[None], list[str]]:
+    """A block in which the waiting of its thread is noted, and the list of what was called: sleeps, and connections
+    and look-ups of names that wait for an answer. Compiled clients may go unseen."""
+    found: list[str] = []
+
+    @contextlib.contextmanager
+    def block() -> Iterator[None]:
+        owner, sleep = threading.get_ident(), time.sleep
+        active = [True]
+
+        def slept(seconds: Any, /) -> None:
+            if active[0] and threading.get_ident() == owner and seconds > 0:
+                found.append(f"time.sleep({seconds:g})")
+            sleep(seconds)
+
+        def hook(event: str, args: tuple[Any, ...]) -> None:
+            if not active[0] or threading.get_ident() != owner:
+                return
+            if event == "socket.connect" and args[0].gettimeout() != 0:
+                found.append(f"a socket's connect to {args[1]!r} that waits")
+            elif event == "socket.getaddrinfo":
+                found.append(f"socket.getaddrinfo({args[0]!r})")
+
+        # An audit hook can't be taken away again; switched off it costs a comparison.
+        sys.addaudithook(hook)
+        time.sleep = slept
+        try:
+            yield
+        finally:
+            active[0] = False
+            time.sleep = sleep
+
+    return block(), found

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alpha_forge_sdk.conformance.auditing import watched_waits
 from alpha_forge_sdk.conformance.check import Broken, Check, check
 
 if TYPE_CHECKING:
@@ -31,6 +32,14 @@ class Opened:
         self.truth = truth
         self.symbols: tuple[str, ...] = tuple(source.params.universe)
         self.interval: Interval = Interval.parse(source.params.interval)
+        self.ended = False
+        """True once the stream has ended by itself."""
+        self.closed = False
+
+    async def close(self) -> None:
+        """The source's own close, which then does not come again."""
+        self.closed = True
+        await self.source.close()
 
     def range(self) -> tuple[int, int]:
         """(start, end] of what history can be asked for: from the truth's first bar to the present."""
@@ -38,12 +47,14 @@ class Opened:
         end = min(max(times), self.interval.floor(self.clock.now()))
         return min(times) - self.interval.ns, end
 
-    async def history(self, start: int, end: int) -> list[tuple[str, Bar]]:
-        """All bars of a range as pairs, in the order they came."""
+    async def history(
+        self, start: int, end: int, symbols: Sequence[str] | None = None
+    ) -> list[tuple[str, Bar]]:
+        """All bars of a range as pairs, in the order they came; of the whole universe unless `symbols` are given."""
         from alpha_forge.contracts.types import Bar
 
         found: list[tuple[str, Bar]] = []
-        async for block in self.source.history(self.symbols, start, end):
+        async for block in self.source.history(symbols or self.symbols, start, end):
             columns = (block.ts, block.open, block.high, block.low, block.close, block.volume)
             rows = zip(*(c.tolist() for c in columns), strict=True)
             found += [(block.symbol, Bar(*row)) for row in rows]
@@ -61,6 +72,7 @@ class Opened:
                     owed[event.symbol] -= 1
                 if all(n <= 0 for n in owed.values()):
                     return
+            self.ended = True
 
         try:
             await asyncio.wait_for(take(), self.case.patience)
@@ -74,26 +86,36 @@ class Opened:
 
 
 @asynccontextmanager
-async def opened(case: DataSourceConformance, tmp_path: Path) -> AsyncIterator[Opened]:
-    """The case's source, opened as the runtime opens it, and closed afterwards."""
+async def opened(
+    case: DataSourceConformance, tmp_path: Path, watch: AbstractContextManager[Any] | None = None
+) -> AsyncIterator[Opened]:
+    """The case's source, opened as the runtime opens it, and closed afterwards; all of its life under `watch`."""
     from alpha_forge.contracts.clock import SystemClock
     from alpha_forge.contracts.plugin import SourceContext
 
     with case.running(tmp_path) as params:
         truth = {(symbol, bar.ts): bar for symbol, bar in case.truth(params)}
         plugin = case.plugin_class()
-        source: Any = plugin(plugin.Params.model_validate(dict(params)))
-        clock = await source.find_clock() or SystemClock()
-        try:
-            await source.open(SourceContext(clock, tmp_path / "cache", {}))
-            yield Opened(case, source, clock, truth)
-        finally:
-            await source.close()
+        with watch or nullcontext():
+            source: Any = plugin(plugin.Params.model_validate(dict(params)))
+            clock = await source.find_clock() or SystemClock()
+            one = Opened(case, source, clock, truth)
+            try:
+                await source.open(SourceContext(clock, tmp_path / "cache", {}))
+                yield one
+            finally:
+                if not one.closed:
+                    await source.close()
 
 
-def _run(case: DataSourceConformance, tmp_path: Path, body: Callable[[Opened], Awaitable[None]]) -> None:
+def _run(
+    case: DataSourceConformance,
+    tmp_path: Path,
+    body: Callable[[Opened], Awaitable[None]],
+    watch: AbstractContextManager[Any] | None = None,
+) -> None:
     async def main() -> None:
-        async with opened(case, tmp_path) as source:
+        async with opened(case, tmp_path, watch) as source:
             await body(source)
 
     asyncio.run(main())
@@ -170,6 +192,14 @@ def history_order(case: DataSourceConformance, tmp_path: Path) -> None:
                     f"asked for ({iso(begin)}, {iso(finish)}], got {outside[0][0]} at {iso(outside[0][1])}",
                 )
             check_order(pairs, source.interval, "history")
+        asked = source.symbols[-1:]
+        strange = [s for s, _ in await source.history(*inner, symbols=asked) if s not in asked]
+        if strange:
+            raise Broken(
+                "history brings the symbols that it is asked for",
+                f"asked for {asked[0]}, got {strange[0]}",
+                "read the symbols of the call, not the universe",
+            )
 
     _run(case, tmp_path, body)
 
@@ -189,8 +219,25 @@ def history_true(case: DataSourceConformance, tmp_path: Path) -> None:
         pairs = await source.history(start, end)
         compare(pairs, source.truth, "history")
         complete(pairs, {k for k in source.truth if start < k[1] <= end}, "history")
+        await _none_in_progress(source)
 
     _run(case, tmp_path, body)
+
+
+async def _none_in_progress(source: Opened) -> None:
+    """Asked for a range that goes beyond the present, history leaves out what has not closed yet."""
+    from alpha_forge.contracts.interval import iso
+
+    last, step = source.interval.floor(source.clock.now()), source.interval.ns
+    pairs = await source.history(last - step, last + 2 * step)
+    now = source.clock.now()
+    for symbol, bar in pairs:
+        # Recordings may well be of a time to come: then their bars are the truth's.
+        if bar.ts > now and source.truth.get((symbol, bar.ts)) != bar:
+            raise Broken(
+                "history brings closed bars only",
+                f"at {iso(now)} it brought the bar in progress of {symbol}, which closes at {iso(bar.ts)}",
+            )
 
 
 @check(
@@ -267,8 +314,11 @@ def stream_true(case: DataSourceConformance, tmp_path: Path) -> None:
         for symbol in source.symbols:
             times = [bar.ts for s, bar in pairs if s == symbol]
             if times:
-                between = {k for k in source.truth if k[0] == symbol and min(times) <= k[1] <= max(times)}
-                complete([p for p in pairs if p[0] == symbol], between, "the stream")
+                own = [p for p in pairs if p[0] == symbol]
+                later = {k for k in source.truth if k[0] == symbol and min(times) <= k[1]}
+                complete(own, {k for k in later if k[1] <= max(times)}, "the stream")
+                if source.ended:
+                    complete(own, later, "a stream that ends by itself, as a recording may,")
 
     _run(case, tmp_path, body)
 
@@ -305,35 +355,40 @@ def overlap(case: DataSourceConformance, tmp_path: Path) -> None:
 def cancellation(case: DataSourceConformance, tmp_path: Path) -> None:
     """A run that is stopped must end; connections that are left open count against the exchange's limits."""
     before = {t.ident for t in threading.enumerate()}
+    tasks: set[asyncio.Task[Any]] = set()
+
+    @contextmanager
+    def noted() -> Iterator[None]:
+        # What the case itself keeps running is there before the source is.
+        tasks.update(asyncio.all_tasks())
+        yield
 
     async def body(source: Opened) -> None:
-        own = asyncio.all_tasks()
         started = asyncio.Event()
 
         async def take() -> None:
             async for _ in source.source.stream():
                 started.set()
 
-        task = asyncio.create_task(take())
-        done, _ = await asyncio.wait(
-            (task, asyncio.create_task(started.wait())),
-            timeout=case.patience,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        task.cancel()
-        _, running = await asyncio.wait((task,), timeout=1.0)
+        mine = asyncio.create_task(take()), asyncio.create_task(started.wait())
+        await asyncio.wait(mine, timeout=case.patience, return_when=asyncio.FIRST_COMPLETED)
+        for task in mine:
+            task.cancel()
+        _, running = await asyncio.wait(mine[:1], timeout=1.0)
         if running:
             raise Broken("a cancelled stream ends within 1 s", "it was still running")
         try:
-            await asyncio.wait_for(source.source.close(), 1.0)
+            await asyncio.wait_for(source.close(), 1.0)
         except TimeoutError:
             raise Broken("close ends within 1 s", "it was still running") from None
-        await asyncio.sleep(0)
-        left = [t for t in asyncio.all_tasks() - own if not t.done() and t not in done]
-        if left:
-            raise Broken("nothing is left running after close", f"the task {left[0].get_name()} is")
+        for _ in range(100):
+            left = asyncio.all_tasks() - tasks - {*mine}
+            if not left:
+                return
+            await asyncio.sleep(0.01)
+        raise Broken("nothing is left running after close", f"the task {left.pop().get_name()} is")
 
-    _run(case, tmp_path, body)
+    _run(case, tmp_path, body, noted())
     threads = [t for t in threading.enumerate() if t.ident not in before and not t.daemon]
     if threads:
         raise Broken("no thread is left after close", f"{threads[0].name} is")
@@ -351,8 +406,13 @@ def lifecycle(case: DataSourceConformance, tmp_path: Path) -> None:
 
     async def body(source: Opened) -> None:
         start, end = source.range()
-        await source.source.close()
-        await source.source.close()
+        await source.close()
+        try:
+            await source.source.close()
+        except Exception as error:
+            raise Broken(
+                "close may come twice", f"the second raised {type(error).__name__}: {error}"
+            ) from error
         try:
             await source.history(start, end)
         except AlphaForgeError:
@@ -399,6 +459,72 @@ def concurrent(case: DataSourceConformance, tmp_path: Path) -> None:
     _run(case, tmp_path, body)
 
 
+@check(
+    "AF-D10",
+    "the event loop is never blocked",
+    "data",
+    remedy="await asyncio.sleep; use an asynchronous client, or asyncio.to_thread for one that is not",
+    needs=("AF-D01", "AF-D04"),
+)
+def never_blocks(case: DataSourceConformance, tmp_path: Path) -> None:
+    """All sources, the dashboard and the signals' handling share one event loop: while one source sleeps or
+    waits for a server there, the bars of all others are late."""
+    watch, waits = watched_waits()
+
+    async def body(source: Opened) -> None:
+        await source.history(*source.range())
+        await source.streamed()
+
+    _run(case, tmp_path, body, watch)
+    if waits:
+        raise Broken("a source never blocks the event loop", f"it called {waits[0]} there")
+
+
+@check(
+    "AF-D11",
+    "a symbol that does not exist is an error of open",
+    "data",
+    remedy="ask the source for the symbols that it has, and raise a SourceError that names those it has not",
+    needs=("AF-D01",),
+)
+def unknown_symbol(case: DataSourceConformance, tmp_path: Path) -> None:
+    """A misspelt symbol has no bars. Without an error at the start the run waits for them as long as it lives."""
+    from pydantic import ValidationError
+
+    from alpha_forge.contracts.clock import SystemClock
+    from alpha_forge.contracts.errors import AlphaForgeError
+    from alpha_forge.contracts.plugin import SourceContext
+
+    async def main() -> None:
+        plugin = case.plugin_class()
+        with case.running(tmp_path) as params:
+            universe = tuple(plugin.Params.model_validate(dict(params)).universe)  # type: ignore[attr-defined]
+            unknown = f"QX{universe[0]}"
+            try:
+                asked = plugin.Params.model_validate({**params, "universe": [*universe, unknown]})
+            except ValidationError:
+                return  # told even sooner
+            source: Any = plugin(asked)
+            try:
+                clock = await source.find_clock() or SystemClock()
+                await source.open(SourceContext(clock, tmp_path / "cache", {}))
+            except AlphaForgeError:
+                pass
+            except Exception as error:
+                raise Broken(
+                    "open raises SourceError for a symbol that it doesn't know",
+                    f"for {unknown!r} it raised {type(error).__name__}: {error}",
+                ) from error
+            else:
+                raise Broken(
+                    "open raises SourceError for a symbol that it doesn't know", f"{unknown!r} was taken"
+                )
+            finally:
+                await source.close()
+
+    asyncio.run(main())
+
+
 CHECKS: tuple[Check, ...] = (
     history_order,
     history_true,
@@ -409,4 +535,6 @@ CHECKS: tuple[Check, ...] = (
     cancellation,
     lifecycle,
     concurrent,
+    never_blocks,
+    unknown_symbol,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from alpha_forge_sdk.testing.bars import COLUMNS, made_bars
 
 PAST, FUTURE = 40, 6
 FIRST = Interval.parse("1h").ts(480_000)
+SYMBOLS = ("AAA", "BBB")
 
 
 def tape(symbols: Sequence[str], interval: Interval) -> dict[str, list[Bar]]:
@@ -68,7 +70,14 @@ class TapeSource(DataSource):
         return self.clock
 
     async def open(self, context: SourceContext) -> None:
+        self.know(self.params.universe)
         self.bars = tape(self.params.universe, self.interval)
+
+    def know(self, symbols: Sequence[str]) -> None:
+        """Refuse symbols that no tape has."""
+        for symbol in symbols:
+            if symbol not in SYMBOLS:
+                raise SourceError("AF5003", f"there is no symbol {symbol!r}", f"known: {', '.join(SYMBOLS)}")
 
     def opened(self) -> dict[str, list[Bar]]:
         if self.bars is None:
@@ -191,12 +200,79 @@ class SharesOneCursor(TapeSource):
                 yield block
 
 
+class AnswersForAllSymbols(TapeSource):
+    """Gives the whole universe whatever it is asked for."""
+
+    async def history(self, symbols: Sequence[str], start: int, end: int) -> AsyncIterator[BarBlock]:
+        async for block in super().history(self.params.universe, start, end):
+            yield block
+
+
+class HistoryHasBarInProgress(TapeSource):
+    """Ends history with the bar that is still open, as exchanges' own answers do."""
+
+    def chosen(self, symbol: str, start: int, end: int) -> list[Bar]:
+        found = super().chosen(symbol, start, end)
+        following = [b for b in self.opened()[symbol] if start < b.ts <= end and b.ts > self.clock.time][:1]
+        return [*found, *(b._replace(close=b.open, volume=b.volume / 2) for b in following)]
+
+
+class EndsWithItsConnection(TapeSource):
+    """Ends the stream when the connection is lost, as if there were nothing more."""
+
+    async def stream(self) -> AsyncIterator[MarketEvent]:
+        closes = 0
+        async for event in super().stream():
+            yield event
+            closes += event.closed
+            if closes == 4:
+                return
+
+
+class TaskSinceOpen(TapeSource):
+    """Starts a task when it is opened, and forgets it."""
+
+    async def open(self, context: SourceContext) -> None:
+        await super().open(context)
+        self.beat = asyncio.create_task(asyncio.Event().wait(), name="keeps alive")
+
+
+class ClosesOnce(TapeSource):
+    """Can't be closed a second time."""
+
+    async def close(self) -> None:
+        if self.bars is None and self.was_open:
+            raise RuntimeError("closed already")
+        await super().close()
+
+    was_open = False
+
+    async def open(self, context: SourceContext) -> None:
+        await super().open(context)
+        self.was_open = True
+
+
+class SleepsBetweenPages(TapeSource):
+    """Spares the server by a sleep in which nobody else can work."""
+
+    def chosen(self, symbol: str, start: int, end: int) -> list[Bar]:
+        time.sleep(0.002)
+        return super().chosen(symbol, start, end)
+
+
+class TakesAnySymbol(TapeSource):
+    """Takes a misspelt symbol, of which no bar will ever come."""
+
+    def know(self, symbols: Sequence[str]) -> None:
+        pass
+
+
 class TapeCase(DataSourceConformance):
     """The case of a zoo source."""
 
     @contextmanager
     def running(self, tmp_path: Path) -> Iterator[Mapping[str, Any]]:
-        yield {"universe": ("AAA", "BBB"), "interval": "1h"}
+        yield {"universe": SYMBOLS, "interval": "1h"}
 
     def truth(self, params: Mapping[str, Any]) -> Iterable[tuple[str, Bar]]:
         return [(s, b) for s, bars in tape(params["universe"], Interval.parse("1h")).items() for b in bars]
@@ -208,13 +284,20 @@ def _case(source: type[DataSource]) -> type[Conformance]:
 
 BROKEN: tuple[Specimen, ...] = (
     Specimen(_case(IncludesStart), "AF-D01", "start < ts <= end"),
+    Specimen(_case(AnswersForAllSymbols), "AF-D01", "asked for BBB, got AAA"),
     Specimen(_case(DropsEveryTenthBar), "AF-D02", "is missing"),
+    Specimen(_case(HistoryHasBarInProgress), "AF-D02", "the bar in progress of AAA"),
     Specimen(_case(ForgetsFirstPage), "AF-D03", "together"),
     Specimen(_case(RepeatsClosedBar), "AF-D04", "came twice"),
     Specimen(_case(ClosesBarInProgress), "AF-D05", "close is"),
+    Specimen(_case(EndsWithItsConnection), "AF-D05", "a stream that ends by itself"),
     Specimen(_case(HistoryRevisesStream), "AF-D06", "from history and from the stream"),
     Specimen(_case(LeavesTaskRunning), "AF-D07", "heartbeat"),
+    Specimen(_case(TaskSinceOpen), "AF-D07", "keeps alive"),
+    Specimen(_case(ClosesOnce), "AF-D08", "the second raised RuntimeError"),
     Specimen(_case(AnswersAfterClose), "AF-D08", "it answered"),
     Specimen(_case(SharesOneCursor), "AF-D09", "beside"),
+    Specimen(_case(SleepsBetweenPages), "AF-D10", "time.sleep(0.002)"),
+    Specimen(_case(TakesAnySymbol), "AF-D11", "'QXAAA' was taken"),
 )
 CORRECT: tuple[type[Conformance], ...] = (_case(TapeSource),)
