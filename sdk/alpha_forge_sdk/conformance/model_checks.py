@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alpha_forge_sdk.conformance.auditing import watched_deeds
 from alpha_forge_sdk.conformance.check import Broken, Check, NotApplicable, check
 
 if TYPE_CHECKING:
@@ -90,6 +92,33 @@ def describes(case: ModelConformance, tmp_path: Path) -> None:
     again = case.make(tmp_path).describe()
     if again != spec:
         raise Broken("describe() is the same for every instance", f"{spec} and then {again}")
+    _in_the_order_of(_files(tmp_path), columns)
+
+
+def _in_the_order_of(files: list[Path], columns: tuple[str, ...]) -> None:
+    """Raise Broken if the checkpoint's JSON lists these very columns, but in other orders only."""
+    for path in files:
+        if path.suffix != ".json":
+            continue
+        try:
+            lists = list(_lists(json.loads(path.read_bytes())))
+        except ValueError:
+            continue
+        others = [found for found in lists if sorted(found) == sorted(columns)]
+        if others and columns not in others:
+            raise Broken(
+                "describe() gives the columns in the checkpoint's order, in which the weights stand",
+                f"{path.name} has {', '.join(others[0])}; described are {', '.join(columns)}",
+            )
+
+
+def _lists(node: Any) -> Iterator[tuple[str, ...]]:
+    """Every list of strings in a JSON document."""
+    if isinstance(node, list) and all(isinstance(item, str) for item in node):
+        yield tuple(node)
+    elif isinstance(node, list | dict):
+        for item in node.values() if isinstance(node, dict) else node:
+            yield from _lists(item)
 
 
 @check(
@@ -321,9 +350,13 @@ def damaged(case: ModelConformance, tmp_path: Path) -> None:
     from alpha_forge.contracts.errors import AlphaForgeError
 
     case.checkpoint(tmp_path)
-    files = _files(tmp_path)
+    with watched_deeds() as deeds:
+        loaded(case, tmp_path)
+    read = {Path(name).resolve() for name in deeds.opened}
+    # What training left beside the checkpoint, a log say, is none of its files. Compiled readers go unseen.
+    files = [p for p in _files(tmp_path) if p.suffix == ".safetensors" or p.resolve() in read]
     if not files:
-        raise NotApplicable("the checkpoint is no file under tmp_path")
+        raise NotApplicable("no file under tmp_path was read")
     whole = {path: path.read_bytes() for path in files}
     for path in files:
         for how in ("missing", "empty", "cut in half", "noise"):
