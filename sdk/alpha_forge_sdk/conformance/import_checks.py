@@ -172,7 +172,7 @@ def heavy_ones(modules: tuple[str, ...]) -> list[str]:
     needs=("AF-P01",),
 )
 def light_import(case: Conformance, tmp_path: Path) -> None:
-    """Every command that meets the plugin imports its module, `plugins show` and completion included. One
+    """Every command that meets the plugin imports its module, `check` and `plugins show` among them. One
     `import torch` at the top costs seconds and hundreds of megabytes in all of them."""
     module = _module(case)
     found = heavy_ones(_first(module).modules)

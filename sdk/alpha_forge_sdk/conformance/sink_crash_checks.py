@@ -56,7 +56,7 @@ def _spread(items: Sequence[T], most: int) -> list[T]:
     needs=("AF-S05", "AF-S09", *ONCE),
 )
 def killed_in_batch(case: SinkConformance, tmp_path: Path) -> str:
-    """The process can die at any instruction: by power, by the kernel's memory killer, by an impatient
+    """The process can die at any instruction: by a crash, by the kernel's memory killer, by an impatient
     operator. It is killed at many places of a batch, and what is left must be mended by the next start
     alone."""
     before, batch = made_predictions(BEFORE), made_predictions(batch_size(case), first=BEFORE)
