@@ -27,6 +27,9 @@ from alpha_forge_sdk.conformance.transform_subject import (
 if TYPE_CHECKING:
     from alpha_forge_sdk.conformance.case import TransformConformance
 
+OTHERS = ("7m", "25m", "1h", "5h", "1d", "1w")
+"""Intervals of which some don't fit whatever the output's is."""
+
 BAD = (float("nan"), float("inf"), float("-inf"), 0.0, 1e-12, 1e12)
 # Spelled out, so that no database of time zones is needed: New York, Kolkata, Auckland.
 ZONES = ("EST5EDT,M3.2.0,M11.1.0", "IST-5:30", "NZST-12NZDT,M9.5.0,M4.1.0/3")
@@ -55,12 +58,29 @@ def declares(case: TransformConformance, tmp_path: Path) -> None:
             "set `interval` (and `other_interval`) of the case to one that fits its params",
         ) from error
     _declared(one, "")
+    _fits_or_refuses(one)
     for example in plugin.examples:
         try:
             made = TransformSubject(case, lambda e=example: plugin(plugin.Params.model_validate(dict(e))))
         except ValueError:
             continue  # it may well not fit the case's interval
         _declared(made, f" (example {dict(example)!r})")
+
+
+def _fits_or_refuses(one: TransformSubject) -> None:
+    """Bars of other intervals are taken if they fit, and refused by a ValueError if not."""
+    for name in OTHERS:
+        given = Interval.parse(name)
+        try:
+            made = one.fresh().output_interval(given)
+        except ValueError:
+            continue
+        if not given.divides(made):
+            raise Broken(
+                "output_interval() raises ValueError for bars that don't add up to those of the output",
+                f"bars of {given} became bars of {made}",
+                "raise ValueError unless interval.divides(output)",
+            )
 
 
 def _declared(one: TransformSubject, where: str) -> None:
@@ -157,18 +177,53 @@ def on_the_grid(case: TransformConformance, tmp_path: Path) -> None:
     for origin in ORIGINS:
         whole = one.inputs(origin=origin)
         for frames in (whole, tuple(f.existing() for f in holed(one, whole))):
-            made = one.run(frames)
-            if one.two and made.ts.tolist() != frames[0].ts.tolist():
-                continue  # which rows a join has is a check of its own
-            for i, ts in enumerate(made.ts.tolist()):
-                if not one.output.on_grid(ts):
-                    raise Broken(
-                        f"rows of the output close on the grid of {one.output}", f"a row at {iso(ts)}"
-                    )
-                if i and ts <= made.ts[i - 1]:
-                    raise Broken(
-                        "closes increase from row to row", f"{iso(int(made.ts[i - 1]))}, then {iso(ts)}"
-                    )
+            _closes_fit(one, frames, "")
+        _as_often_as_declared(one, whole)
+    for other, where in _with_other_intervals(case, one):
+        _closes_fit(other, other.inputs(symbols=1), where)
+
+
+def _closes_fit(one: TransformSubject, frames: tuple[Frame, ...], where: str) -> None:
+    made = one.run(frames)
+    if one.two and made.ts.tolist() != frames[0].ts.tolist():
+        return  # which rows a join has is a check of its own
+    for i, ts in enumerate(made.ts.tolist()):
+        if not one.output.on_grid(ts):
+            raise Broken(
+                f"rows of the output close on the grid of {one.output}", f"a row at {iso(ts)}{where}"
+            )
+        if i and ts <= made.ts[i - 1]:
+            raise Broken(
+                "closes increase from row to row", f"{iso(int(made.ts[i - 1]))}, then {iso(ts)}{where}"
+            )
+
+
+def _as_often_as_declared(one: TransformSubject, frames: tuple[Frame, ...]) -> None:
+    """Where no bar is absent, rows don't come at another interval, throughout, than the declared one."""
+    steps = set(np.diff(one.run(frames).ts).tolist())
+    if len(steps) == 1 and not one.two and (step := steps.pop()) > one.output.ns:
+        raise Broken(
+            f"output_interval() is {one.output}: so often comes a row where no bar is absent",
+            f"each row came {step // one.output.ns} times as long after the one before",
+            "output_interval() gives the interval of the bars that come out, not of those that go in",
+        )
+
+
+def _with_other_intervals(
+    case: TransformConformance, one: TransformSubject
+) -> Iterator[tuple[TransformSubject, str]]:
+    """Subjects with days and weeks for output, where a parameter is the output's interval by its name."""
+    plugin: Any = case.plugin_class()
+    for field in plugin.Params.model_fields:
+        if getattr(one.plugin.params, field) != one.output.name:
+            continue
+        for name in ("1d", "1w"):
+            try:
+                other = TransformSubject(case, lambda f=field, n=name: one.remade(**{f: n}))
+                other.inputs(symbols=1)
+            except (ValueError, NotApplicable):
+                continue  # it need not take every interval
+            yield other, f" ({field}: {name})"
 
 
 @check(
@@ -189,6 +244,12 @@ def deterministic(case: TransformConformance, tmp_path: Path) -> None:
     one.run(one.inputs(seed=4))
     one.run(one.inputs(symbols=1, seed=5))
     _same(one, first, one.run(frames), "after other rows")
+    # And after the very rows that come before, as in a stream.
+    middle = int(one.closes(frames[0])[len(one.closes(frames[0])) // 2])
+    older, newer = ([f.rows(f.ts <= middle) for f in frames], [f.rows(f.ts > middle) for f in frames])
+    alone, after = one.run(newer, one.fresh()), one.fresh()
+    one.run(older, after)
+    _same(one, alone, one.run(newer, after), "after the rows before them")
 
 
 def _same(one: TransformSubject, first: Frame, again: Frame, how: str) -> None:

@@ -78,6 +78,11 @@ class TransformSubject:
             plugin.other_lookback(self.other)
         return plugin
 
+    def remade(self, **changed: Any) -> Any:
+        """An instance with some parameters changed. Raises ValueError if they are refused."""
+        plugin = type(self.plugin)
+        return plugin(plugin.Params.model_validate({**dict(self.plugin.params), **changed}))
+
     @property
     def ratio(self) -> int:
         """Input rows in an output row's interval."""

@@ -154,6 +154,14 @@ class ClosesBetweenBars(Longer):
         return Interval(f"{self.target}", self.target.ns, interval.ns // 2)
 
 
+class TakesWhatDoesNotFit(Longer):
+    """Takes bars that don't add up to those of the output."""
+
+    def output_interval(self, interval: Interval) -> Interval:
+        self.step = min(interval.ns, self.target.ns)
+        return self.target
+
+
 class LeavesOutColumn(Longer):
     """Declares the volume, and forgets to make it."""
 
@@ -170,6 +178,47 @@ class LabelsByLastBar(Longer):
         closes, made = super().apply(ts, columns, *others)
         ends = self.ends(ts)
         return np.array([ts[ends == b].max() for b in closes], dtype=np.int64), made
+
+
+class NamesTheInputsInterval(Longer):
+    """Says that its bars are as long as those that go in."""
+
+    def output_interval(self, interval: Interval) -> Interval:
+        super().output_interval(interval)
+        return interval
+
+
+class WeeksFromTheEpoch(Longer):
+    """Ends its weeks on Thursdays, as the epoch began; right for hours and days."""
+
+    class Params(BaseParams):
+        """What to make."""
+
+        every: str = Field("1h", pattern="^[1-9][0-9]*[mhdw]$", description="interval of the output")
+
+    examples = ({"every": "1h"}, {"every": "4h"})
+
+    def __init__(self, params: Any) -> None:
+        Transform.__init__(self, params)
+        self.target = Interval.parse(params.every)
+        self.step = self.target.ns
+
+
+class PutsLastRowsInFront(Step):
+    """Goes on from the last row of the call before."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        self.last: tuple[int, Array] | None = None
+
+    def apply(self, ts: Int, columns: Columns, *others: Any) -> Any:
+        found, made = super().apply(ts, columns, *others)
+        close = columns["close"]
+        if len(ts):
+            if self.last is not None and self.last[0] < ts[0] and self.last[1].shape == close[0].shape:
+                made["step"][0] = close[0] - self.last[1]
+            self.last = (int(ts[-1]), close[-1].copy())
+        return found, made
 
 
 class RemembersLastBucket(Longer):
@@ -356,8 +405,12 @@ def _case(plugin: type[Transform]) -> type[Conformance]:
 
 BROKEN: tuple[Specimen, ...] = (
     Specimen(_case(ClosesBetweenBars), "AF-T01", "that close in between"),
+    Specimen(_case(TakesWhatDoesNotFit), "AF-T01", "bars of 7m became bars of 1h"),
     Specimen(_case(LeavesOutColumn), "AF-T02", "('open', 'high', 'low', 'close')"),
     Specimen(_case(LabelsByLastBar), "AF-T03", "close on the grid of 1h"),
+    Specimen(_case(NamesTheInputsInterval), "AF-T03", "so often comes a row"),
+    Specimen(_case(WeeksFromTheEpoch), "AF-T03", "(every: 1w)"),
+    Specimen(_case(PutsLastRowsInFront), "AF-T04", "after the rows before them"),
     Specimen(_case(RemembersLastBucket), "AF-T04", "when asked again"),
     Specimen(_case(WritesIntoInput), "AF-T05", "of 'frame', 'volume'"),
     Specimen(_case(EmitsUnfinishedBucket), "AF-T06", "gave one that closes at"),
