@@ -16,6 +16,7 @@ from alpha_forge_sdk.conformance.feature_subject import (
     columns_of,
     every_example,
     only_windowed,
+    other_numbers,
     subject,
     with_holes,
 )
@@ -94,7 +95,7 @@ def _peeked(one: Subject, columns: Columns, future: Columns, whole: Columns, t: 
 def honest_look_back(case: FeatureConformance, tmp_path: Path) -> None:
     """Live, a feature gets the newest `lookback` rows and nothing else. If older bars mattered, what it gives
     live would differ from what the model was trained on."""
-    for one, where in every_example(case, tmp_path):
+    for one, where in (*every_example(case, tmp_path), *other_numbers(case, tmp_path)):
         back = one.memory()
         bars = 2 * min(back, 2000) + back + 12
         plain, other = (columns_of(case, one.names, bars, 3, seed) for seed in (0, 6))

@@ -100,6 +100,26 @@ def every_example(case: FeatureConformance, tmp_path: Path) -> Iterator[tuple[Su
             yield Subject(plugin(params)), f" (example {dict(example)!r})"
 
 
+def other_numbers(case: FeatureConformance, tmp_path: Path) -> Iterator[tuple[Subject, str]]:
+    """Fresh instances with one whole number of the parameters larger each time, as far as they are taken."""
+    given = subject(case, tmp_path).plugin.params
+    plugin = case.plugin_class()
+    for name in plugin.Params.model_fields:
+        value = getattr(given, name)
+        if isinstance(value, bool) or not isinstance(value, int):
+            continue
+        for more in (3, 1):
+            try:
+                params = plugin.Params.model_validate({**dict(given), name: value + more})
+                one = Subject(plugin(params))
+                if one.memory() > 2000:
+                    continue
+            except (ValueError, NotApplicable):
+                continue  # out of bounds, or not with the others
+            yield one, f" (with {name} = {value + more})"
+            break
+
+
 def columns_of(
     case: FeatureConformance, names: Sequence[str], bars: int, symbols: int, seed: int = 0
 ) -> Columns:

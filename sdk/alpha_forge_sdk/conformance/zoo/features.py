@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
+from alpha_forge.contracts.params import Params as BaseParams
 from alpha_forge.contracts.plugin import Feature, RecursiveFeature
 from alpha_forge_sdk.conformance.case import Conformance, FeatureConformance
 from alpha_forge_sdk.conformance.zoo import Specimen
@@ -155,6 +157,21 @@ class ForgetsLookback(Mean):
         with np.errstate(all="ignore"):
             long = window_sum(close, window) / window
         return np.where(np.isnan(long), super().compute(close), long)
+
+
+class ForgetsItsSmoothing(Mean):
+    """Counts the window alone; a parameter that its example leaves at 1 lengthens what it reads."""
+
+    class Params(BaseParams):
+        """What to average."""
+
+        window: int = Field(5, ge=1, le=200, description="bars in the mean")
+        smooth: int = Field(1, ge=1, le=20, description="means that are averaged once more")
+
+    examples = ({"window": 5}, {"window": 8})
+
+    def compute(self, close: Array) -> Any:
+        return window_sum(super().compute(close), self.params.smooth) / self.params.smooth
 
 
 class FillsForward(Mean):
@@ -344,6 +361,7 @@ BROKEN: tuple[Specimen, ...] = (
     Specimen(_case(FillsFromBehind), "AF-F07", "of close changed"),
     Specimen(_case(CentresOverTheCall), "AF-F07", "of close changed"),
     Specimen(_case(ForgetsLookback), "AF-F08", "when just the last 5 bars were given"),
+    Specimen(_case(ForgetsItsSmoothing), "AF-F08", "(with smooth = 4)"),
     Specimen(_case(FillsForward), "AF-F08", "became nan when just the last 5 bars"),
     Specimen(_case(DeclaresTooMuch), "AF-F09", "number 5, counted from the newest"),
     Specimen(_case(FillsItsWarmUp), "AF-F10", "at bar 0 of 1"),
