@@ -8,33 +8,31 @@ from __future__ import annotations
 
 from collections.abc import {{ "Sequence" if batch else "Mapping" }}
 {% if not batch %}from datetime import datetime
-{% endif %}from typing import TYPE_CHECKING, {% if not batch %}Any, {% endif %}ClassVar
+{% endif %}from typing import {% if not batch %}Any, {% endif %}ClassVar
 
 from alpha_forge_sdk import Params as BaseParams
 from alpha_forge_sdk import PluginError, {% if batch %}Prediction, {% endif %}Rejected, Sink
 from pydantic import Field
 
-if TYPE_CHECKING:
-    from {{ cookiecutter.package }}.destination import Endpoint
+from {{ cookiecutter.package }}.destination import Endpoint, record
 
 
 class {{ cookiecutter.__class }}(Sink):
     """{{ cookiecutter.description }}
 
-    Posts JSON arrays of records (ts, symbol, value, metadata) to a server that keeps each ts and symbol once; a
+    Sends records (ts, symbol, value, metadata) as lines of JSON to a server that keeps each ts and symbol once; a
     later record replaces an earlier one. `{{ "emit_batch" if batch else "emit" }}` returns when the server has answered that it has them.
     """
 
     class Params(BaseParams):
         """Where the predictions go."""
 
-        url: str = Field(
-            pattern=r"^https?://[^\s/]+(/\S*)?$",
-            description="where records are posted to, for example http://localhost:8080/predictions",
-        )
-        timeout: float = Field(5.0, gt=0, le=20, description="seconds to wait for the server at each step")
+        host: str = Field("localhost", min_length=1, description="the server's name or address")
+        port: int = Field(7777, ge=1, le=65535, description="the server's port")
+        table: str = Field("predictions", min_length=1, description="the table that records go to")
+        timeout: float = Field(5.0, gt=0, le=20, description="seconds that the server may take")
 
-    examples = ({"url": "http://localhost:8080/predictions"},)
+    examples = ({"host": "localhost", "port": 7777, "table": "predictions"},)
 
     # What is declared here, the conformance kit proves.
     delivery = "effectively_once"
@@ -48,21 +46,17 @@ class {{ cookiecutter.__class }}(Sink):
         self._endpoint: Endpoint | None = None
 
     {{ maybe_async }}def open(self) -> None:
-        """Make the client. The server is met with the first records."""
-        # Imported here: the HTTP client is not needed to list or check plugins.
-        from {{ cookiecutter.package }}.destination import Endpoint
-
+        """Make the client. It connects with the first records: a server that is down stops no start."""
         if self._endpoint is None:
-            self._endpoint = Endpoint(self.params.url, self.params.timeout)
+            p = self.params
+            self._endpoint = Endpoint(p.host, p.port, p.table, p.timeout)
 {% if batch %}
     {{ maybe_async }}def emit_batch(self, predictions: Sequence[Prediction]) -> None:
-        """Send the records, in one request.
+        """Send the records, in one request. Any exception but Rejected means: send them again.
 
-        Raises RetryLater while the server can't be reached or is busy, Rejected for records that can't be sent (a
+        Raises RetryLater while the server can't be reached, Rejected for records that can't be sent (a
         value that isn't finite), after all others are stored.
         """
-        from {{ cookiecutter.package }}.destination import record
-
         endpoint = self._opened()
         records, reasons = [], {}
         for index, p in enumerate(predictions):
@@ -77,11 +71,9 @@ class {{ cookiecutter.__class }}(Sink):
     {{ maybe_async }}def emit(self, symbol: str, ts: datetime, prediction: float, metadata: Mapping[str, Any]) -> None:
         """Send one record.
 
-        Raises RetryLater while the server can't be reached or is busy, Rejected if the record can't be sent (a value
+        Raises RetryLater while the server can't be reached, Rejected if the record can't be sent (a value
         that isn't finite).
         """
-        from {{ cookiecutter.package }}.destination import record
-
         endpoint = self._opened()
         try:
             new = record(symbol, ts, prediction, metadata)

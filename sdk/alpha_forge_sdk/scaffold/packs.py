@@ -50,8 +50,10 @@ def new_pack(
     """Write the pack of a plugin `name` of `kind` into a new folder under `output`, named after the distribution.
 
     `options` are those of `options_of`. Nothing that exists is ever overwritten, and nothing is left behind where it
-    fails. Raises ScaffoldError: AF9010 a name that can't be used, AF9011 a name that is taken, AF9012 an option or
-    choice that there is none of, AF9013 the folder exists, AF9014 it can't be written, AF9015 the template failed;
+    fails. One at a time: cookiecutter changes the working directory while it works.
+
+    Raises ScaffoldError: AF9010 a name that can't be used, AF9011 a name that is taken, AF9012 an option or choice that
+    there is none of, AF9013 the folder exists, AF9014 it can't be written, AF9015 the template failed;
     MissingExtraError without cookiecutter.
     """
     _check_options(kind, options)

@@ -59,8 +59,8 @@ class {{ cookiecutter.__class }}(Model):
         """(batch, window, features) float32 → (batch,) float64. A row that isn't finite predicts NaN."""
         checkpoint = self._loaded
         if checkpoint is None:
-            raise ModelError("AF7011", "models.{{ cookiecutter.name }} predicts before load()", "call load() first")
-        known = np.isfinite(windows).all(axis=(1, 2))
+            raise ModelError("AF7011", "models.{{ cookiecutter.name }} is not loaded", "call load() first")
+        known = np.asarray(np.isfinite(windows).all(axis=(1, 2)))
         inputs = np.where(known[:, None, None], windows, 0).astype(np.float64)
         values = np.full(len(windows), checkpoint.intercept)
         # Sums in a fixed order, row by row: a matrix product may give a row other bits beside other rows.

@@ -43,4 +43,4 @@ def _rank_correlation(one: Values, other: Values) -> float:
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return float("nan")
     ranks = [np.argsort(np.argsort(side)) for side in (one, other)]
-    return float(np.corrcoef(ranks)[0, 1])
+    return float(np.asarray(np.corrcoef(ranks))[0, 1])
