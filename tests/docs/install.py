@@ -21,7 +21,8 @@ def install(project: Path, site: Path) -> None:
         f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in names.items()) for group, names in groups.items()
     ]
     (folder / "entry_points.txt").write_text("\n".join(lines))
-    packages = [p for p in project.iterdir() if (p / "__init__.py").exists() or p.suffix == ".py"]
+    sources = project / "src" if (project / "src").is_dir() else project
+    packages = [p for p in sources.iterdir() if (p / "__init__.py").exists() or p.suffix == ".py"]
     assert packages, f"nothing to install in {project}"
     for package in packages:
         (site / package.name).symlink_to(package.resolve())

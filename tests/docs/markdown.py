@@ -7,6 +7,7 @@ A comment is ``<!-- test: WORD -->`` or ``<!-- test: WORD VALUE -->``; it doesn'
 ``exits N``         the commands of the block end with exit code N
 ``output``          every line of the block was printed by the block before it; ``…`` stands for anything
 ``installs PATH``   ``pip install`` of the project in PATH: its metadata is put on the path, nothing is downloaded
+``specimen NAME``   the source of a broken plugin of the kit's zoo, ``module:class``: its self-test runs it
 ``skip REASON``     the block is not run, because REASON
 ==================  ==========================================================================================
 """
@@ -17,7 +18,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-WORDS = ("file", "exits", "output", "installs", "skip")
+WORDS = ("file", "exits", "output", "installs", "specimen", "skip")
 _COMMENT = re.compile(r"<!-- test: (\w+)(?: (.*?))? -->")
 _FENCE = re.compile(r"(\s*)```(\w*)\s*")
 

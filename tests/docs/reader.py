@@ -105,7 +105,7 @@ class Reader:
 
     def _lines(self, block: Block) -> list[str]:
         """What the shell is told for one block."""
-        if block.word == "skip" or block.word == "output":
+        if block.word in ("skip", "output", "specimen"):
             return []
         if block.word == "installs":
             return [f"{sys.executable} {INSTALL} {block.value} {self._site}"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -19,13 +21,20 @@ from tests.docs.reader import ROOT, Reader
 
 TYPED = ("bash", "python")
 OTHERS = {"text", "toml", "json", "csv", ""}
+
+
+def _is_done(block: Block) -> bool:
+    """Whether a reader does something with it."""
+    return block.word != "specimen" and (block.language in TYPED or bool(block.word))
+
+
 # Made from the code, and compared with it below; errors.md is tested with the codes it explains.
 PAGES = sorted(
     page
     for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md"))
     if page.name != "errors.md"
 )
-ACTED = [page for page in PAGES if any(b.language in TYPED or b.word for b in blocks(page))]
+ACTED = [page for page in PAGES if any(_is_done(b) for b in blocks(page))]
 
 
 def _name(page: Path) -> str:
@@ -78,20 +87,40 @@ def test_pages_know_no_machine_but_the_readers(page: Path) -> None:
 
 def test_every_page_can_be_found_from_the_index() -> None:
     index = ROOT / "docs" / "index.md"
-    listed = {(index.parent / target).resolve() for target in links(index)}
+    checks = ROOT / "docs" / "checks" / "index.md"
+    listed = {(page.parent / target).resolve() for page in (index, checks) for target in links(page)}
     missing = {page.resolve() for page in ROOT.glob("docs/**/*.md")} - listed - {index.resolve()}
     assert not missing
 
 
 def test_the_reference_pages_are_those_of_this_code() -> None:
     """``python docs/generate.py`` writes them anew."""
-    pages = _generator().pages().items()
+    pages = _generator("generate").pages().items()
     stale = [_name(path) for path, text in pages if not path.exists() or path.read_text("utf-8") != text]
     assert not stale, f"stale: {', '.join(stale)}; run: python docs/generate.py"
 
 
-def _generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+def test_the_pages_of_the_checks_are_those_of_this_kit() -> None:
+    """Each check has a docstring that says why it exists, and a plugin that fails it; or no page can be made."""
+    stale = [_name(path) for path in _generator("generate_checks").stale()]
+    assert not stale, f"stale: {', '.join(stale)}; run: python docs/generate_checks.py"
+
+
+def _specimens() -> Iterator[tuple[str, Block]]:
+    for page in PAGES:
+        yield from ((_name(page), block) for block in blocks(page) if block.word == "specimen")
+
+
+def test_a_specimen_is_in_the_zoo_as_it_is_shown() -> None:
+    source_of = _generator("generate_checks").source_of
+    for name, block in _specimens():
+        module, _, found = block.value.partition(":")
+        cls = getattr(importlib.import_module(module), found)
+        assert block.text == source_of(cls), f"{name}:{block.line}"
+
+
+def _generator(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
