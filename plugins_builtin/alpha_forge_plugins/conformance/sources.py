@@ -38,6 +38,9 @@ class BinanceFuturesConformance(DataSourceConformance):
             (s, bar) for s in params["universe"] for bar in market_bars(self._exchange, s, "1h", start, end)
         ]
 
+    def disconnect(self, params: Mapping[str, Any]) -> None:
+        self._exchange.disconnect()
+
 
 class FilesConformance(DataSourceConformance):
     """Recorded bars: CSV files that the case writes itself."""

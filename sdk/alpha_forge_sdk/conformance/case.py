@@ -134,6 +134,10 @@ class DataSourceConformance(Conformance):
         """Every closed bar that the source should deliver, history and stream: (symbol, Bar) pairs, in any order."""
         raise NotApplicable("the case has no truth(): nothing to compare with")
 
+    def disconnect(self, params: Mapping[str, Any]) -> None:
+        """Cut the connections of the sources that are at work now, and take new ones. Called on the event loop."""
+        raise NotApplicable("the case has no disconnect(): its connections can't be cut")
+
 
 class SinkConformance(Conformance):
     """Proves a `Sink`. ``read_back`` must ask the destination itself, without the sink's help.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alpha_forge_sdk.conformance.auditing import watched_waits
-from alpha_forge_sdk.conformance.check import Broken, Check, check
+from alpha_forge_sdk.conformance.check import Broken, Check, NotApplicable, check
 
 if TYPE_CHECKING:
     from alpha_forge.contracts.interval import Interval
@@ -23,10 +23,18 @@ Key = tuple[str, int]
 class Opened:
     """A source at work, with what the case knows of it."""
 
-    def __init__(self, case: DataSourceConformance, source: Any, clock: Any, truth: dict[Key, Bar]) -> None:
+    def __init__(
+        self,
+        case: DataSourceConformance,
+        params: Mapping[str, Any],
+        source: Any,
+        clock: Any,
+        truth: dict[Key, Bar],
+    ) -> None:
         from alpha_forge.contracts.interval import Interval
 
         self.case = case
+        self.params = params
         self.source = source
         self.clock = clock
         self.truth = truth
@@ -99,7 +107,7 @@ async def opened(
         with watch or nullcontext():
             source: Any = plugin(plugin.Params.model_validate(dict(params)))
             clock = await source.find_clock() or SystemClock()
-            one = Opened(case, source, clock, truth)
+            one = Opened(case, params, source, clock, truth)
             try:
                 await source.open(SourceContext(clock, tmp_path / "cache", {}))
                 yield one
@@ -525,6 +533,61 @@ def unknown_symbol(case: DataSourceConformance, tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def _can_disconnect(case: DataSourceConformance) -> str | None:
+    from alpha_forge_sdk.conformance.case import DataSourceConformance as Base
+
+    return None if type(case).disconnect is not Base.disconnect else "the case has no disconnect()"
+
+
+@check(
+    "AF-D12",
+    "a connection that is lost is made again",
+    "data",
+    remedy="connect anew inside stream(), with a back-off; never let it end, nor a lost connection out of it",
+    applies=_can_disconnect,
+    needs=("AF-D05",),
+)
+def reconnects(case: DataSourceConformance, tmp_path: Path) -> None:
+    """Exchanges end connections once a day and whenever they like. A stream that ends with its connection, or
+    raises, ends the run. What closes meanwhile may be missed here: the runtime fetches it from history."""
+
+    async def body(source: Opened) -> None:
+        owed = dict.fromkeys(source.symbols, case.stream_bars)
+        cut = False
+
+        async def take() -> None:
+            nonlocal cut
+            async for event in source.source.stream():
+                if not event.closed or event.symbol not in owed:
+                    continue
+                if not cut:
+                    cut = True
+                    case.disconnect(source.params)
+                    continue
+                owed[event.symbol] -= 1
+                if all(n <= 0 for n in owed.values()):
+                    return
+            raise Broken("a stream never ends by itself", "it ended when its connection was cut")
+
+        try:
+            await asyncio.wait_for(take(), case.patience)
+        except TimeoutError:
+            missing = [s for s, n in owed.items() if n > 0]
+            raise Broken(
+                f"bars come again within {case.patience:g} s after a connection was cut",
+                f"fewer than {case.stream_bars} came of {missing[0]}" if cut else "no closed bar came at all",
+            ) from None
+        except (Broken, NotApplicable):
+            raise
+        except Exception as error:
+            raise Broken(
+                "the stream reconnects by itself",
+                f"when its connection was cut it raised {type(error).__name__}: {error}",
+            ) from error
+
+    _run(case, tmp_path, body)
+
+
 CHECKS: tuple[Check, ...] = (
     history_order,
     history_true,
@@ -537,4 +600,5 @@ CHECKS: tuple[Check, ...] = (
     concurrent,
     never_blocks,
     unknown_symbol,
+    reconnects,
 )

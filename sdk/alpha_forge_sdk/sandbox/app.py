@@ -72,6 +72,7 @@ class SandboxExchange:
         rest = RestApi(self.market, self.clock.speed)
         self._server = ExchangeServer(self.clock, rest, archive, hub, self._faults)
         self._address = (host, await self._server.start(host, port))
+        self._loop = asyncio.get_running_loop()
         if not self.config.hold:
             self.clock.release()
 
@@ -80,6 +81,11 @@ class SandboxExchange:
         if self._server is not None:
             await self._server.stop()
             self._server = None
+
+    def disconnect(self) -> None:
+        """Cut every WebSocket connection, soon; new ones are taken. From any thread."""
+        if self._server is not None:
+            self._loop.call_soon_threadsafe(self._server.cut)
 
     @property
     def url(self) -> str:

@@ -71,6 +71,11 @@ class ExchangeServer:
         self._archive_thread.shutdown(cancel_futures=True)
         self._server = None
 
+    def cut(self) -> None:
+        """End every WebSocket connection without a word."""
+        for connection in self._connections.values():
+            connection.cut()
+
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)

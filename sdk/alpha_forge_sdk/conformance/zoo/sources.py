@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,24 @@ def tape(symbols: Sequence[str], interval: Interval) -> dict[str, list[Bar]]:
         ]
         for i, symbol in enumerate(symbols)
     }
+
+
+class Line:
+    """What the sources are connected by: it can be cut."""
+
+    def __init__(self) -> None:
+        self.cuts = 0
+
+    def connect(self) -> int:
+        return self.cuts
+
+    def check(self, connection: int) -> None:
+        """Raises ConnectionError if the line was cut since it was connected."""
+        if connection != self.cuts:
+            raise ConnectionError("the line was cut")
+
+
+LINE = Line()
 
 
 class TapeClock:
@@ -89,8 +107,18 @@ class TapeSource(DataSource):
         return bar
 
     async def stream(self) -> AsyncIterator[MarketEvent]:
-        bars = self.opened()
-        for k in range(PAST, PAST + FUTURE):
+        while True:
+            try:
+                async for event in self.connected():
+                    yield event
+            except ConnectionError:
+                await asyncio.sleep(0)
+
+    async def connected(self) -> AsyncIterator[MarketEvent]:
+        """Events of one connection, from where the clock stands. Raises ConnectionError when it is lost."""
+        bars, connection = self.opened(), LINE.connect()
+        for k in range((self.clock.time - FIRST) // self.interval.ns, PAST + FUTURE):
+            LINE.check(connection)
             for symbol in self.params.universe:
                 bar = bars[symbol][k]
                 half = bar._replace(close=(bar.open + bar.close) / 2)
@@ -229,6 +257,23 @@ class EndsWithItsConnection(TapeSource):
                 return
 
 
+class EndsWhenCut(TapeSource):
+    """Takes a lost connection for the end of the stream."""
+
+    async def stream(self) -> AsyncIterator[MarketEvent]:
+        with contextlib.suppress(ConnectionError):
+            async for event in self.connected():
+                yield event
+
+
+class RaisesWhenCut(TapeSource):
+    """Leaves it to others to connect again."""
+
+    async def stream(self) -> AsyncIterator[MarketEvent]:
+        async for event in self.connected():
+            yield event
+
+
 class TaskSinceOpen(TapeSource):
     """Starts a task when it is opened, and forgets it."""
 
@@ -270,12 +315,15 @@ class TakesAnySymbol(TapeSource):
 class TapeCase(DataSourceConformance):
     """The case of a zoo source."""
 
-    @contextmanager
+    @contextlib.contextmanager
     def running(self, tmp_path: Path) -> Iterator[Mapping[str, Any]]:
         yield {"universe": SYMBOLS, "interval": "1h"}
 
     def truth(self, params: Mapping[str, Any]) -> Iterable[tuple[str, Bar]]:
         return [(s, b) for s, bars in tape(params["universe"], Interval.parse("1h")).items() for b in bars]
+
+    def disconnect(self, params: Mapping[str, Any]) -> None:
+        LINE.cuts += 1
 
 
 def _case(source: type[DataSource]) -> type[Conformance]:
@@ -299,5 +347,7 @@ BROKEN: tuple[Specimen, ...] = (
     Specimen(_case(SharesOneCursor), "AF-D09", "beside"),
     Specimen(_case(SleepsBetweenPages), "AF-D10", "time.sleep(0.002)"),
     Specimen(_case(TakesAnySymbol), "AF-D11", "'QXAAA' was taken"),
+    Specimen(_case(EndsWhenCut), "AF-D12", "it ended when its connection was cut"),
+    Specimen(_case(RaisesWhenCut), "AF-D12", "it raised ConnectionError"),
 )
 CORRECT: tuple[type[Conformance], ...] = (_case(TapeSource),)
