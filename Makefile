@@ -27,7 +27,7 @@ demo: setup
 	@head -n 5 outputs/predictions/minimal_predictions.csv
 
 test: setup
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(VENV)/bin/ruff check .
