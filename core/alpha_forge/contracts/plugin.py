@@ -50,7 +50,8 @@ class Feature(Plugin):
     """Columns → columns, with memory of finitely many bars.
 
     Row t of the output is a pure function of rows ``t - lookback + 1 … t`` of the input; the first
-    ``lookback - 1`` rows are NaN. Inputs are never written to. Called on one compute thread.
+    ``lookback - 1`` rows are NaN. Inputs are never written to. Any float64 is taken: NaN, infinities, zeros and
+    flat prices raise nothing and warn of nothing (``np.errstate``). Called on one compute thread.
     """
 
     scope: ClassVar[str] = "symbol"
@@ -77,7 +78,8 @@ class RecursiveFeature(Plugin):
     """Columns → columns, with memory that fades (EMA, Wilder's RSI).
 
     The runtime starts a fresh state every ``settle(epsilon) / 4`` bars of the absolute time grid and reads the
-    youngest one that has settled, so that a value never depends on when the process started.
+    youngest one that has settled, so that a value never depends on when the process started. As with a `Feature`,
+    inputs are never written to, and any float64 is taken: nothing is raised, nothing is warned of.
     """
 
     scope: ClassVar[str] = "symbol"
@@ -138,7 +140,8 @@ class Transform(Plugin):
 
         Rows are aligned by ts, NaN where a symbol's bar is absent. An output row at ts b may read input rows
         with ts ≤ b only. A symbol whose close is NaN in an output row has no bar there. ``others`` holds the
-        second frame of an as-of join as (ts, columns).
+        second frame of an as-of join as (ts, columns). Inputs are never written to; any float64 is taken: nothing is
+        raised, nothing is warned of.
         """
         raise TypeError(f"{type(self).__name__} must define apply()")
 
@@ -192,7 +195,8 @@ class SourceContext:
 class DataSource(Plugin):
     """Closed bars from history, and bars as they happen. Lives on the event loop; never blocks it.
 
-    Its ``Params`` have ``universe`` (symbols) and ``interval``; network sources have ``endpoints``.
+    Its ``Params`` have ``universe`` (symbols) and ``interval``; network sources have ``endpoints``. While it is not
+    open, before ``open`` and after ``close``, `stream` and `history` raise SourceError.
     """
 
     history_lag: ClassVar[float] = 30.0
