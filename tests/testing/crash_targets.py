@@ -41,3 +41,9 @@ def hangs() -> None:
 
 def ends_itself() -> None:
     os._exit(3)
+
+
+def imports_late() -> None:
+    import colorsys  # something that nothing else imports
+
+    colorsys.rgb_to_hsv(0.5, 0.5, 0.5)

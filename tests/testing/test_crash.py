@@ -117,3 +117,10 @@ def test_in_one_call(tmp_path: Path) -> None:
     crash = crash_at(target("write_rows"), str(tmp_path / "rows"), 9, at=At(call="fsync", hits=3))
     assert crash.killed
     assert (tmp_path / "rows").read_text() == "0\n1\n2\n"
+
+
+def test_what_a_whole_run_imported_is_there_for_the_next() -> None:
+    with CrashServer() as made:
+        cold, warm, again = (made.run(target("imports_late"), file=str(HERE)) for _ in range(3))
+    assert warm.events < cold.events / 2
+    assert again.events == warm.events

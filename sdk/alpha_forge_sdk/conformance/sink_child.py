@@ -13,8 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from alpha_forge.contracts.errors import RetryLater
 from alpha_forge.contracts.plugin import Sink
-from alpha_forge_sdk.conformance.check import NotApplicable
-from alpha_forge_sdk.testing.crash import SUPPORTED, At, Crash, CrashServer, crash_point, report, watched
+from alpha_forge_sdk.conformance.check import Broken, NotApplicable
+from alpha_forge_sdk.testing.crash import (
+    SUPPORTED,
+    At,
+    Crash,
+    CrashServer,
+    CrashTimeout,
+    crash_point,
+    report,
+    watched,
+)
 from alpha_forge_sdk.testing.crash_child import find
 from alpha_forge_sdk.testing.predictions import made_predictions
 from alpha_forge_sdk.testing.sink_probe import SinkDriver
@@ -57,8 +66,37 @@ def in_child(trial: Trial, function: Callable[..., None], *args: Any, at: At | N
         raise NotApplicable("this system can't fork: nothing can be killed and looked at")
     plugin = sink_class(trial.case)
     seconds = 3 * (call_seconds(trial.case) + MARGIN)
-    target = f"{__name__}:{function.__name__}"
-    return server().run(target, reference(plugin), dict(trial.params), *args, at=at, timeout=seconds)
+    named = reference(plugin)
+    try:
+        return _run(server(), named, trial, function.__name__, args, at, seconds)
+    except CrashTimeout as error:
+        raise Broken(
+            "every call ends in time, also where the disk is full or another instance was killed",
+            f"a child process had not ended after {seconds:g} s: {error}",
+        ) from error
+
+
+def _run(
+    child: CrashServer,
+    named: Reference,
+    trial: Trial,
+    function: str,
+    args: tuple[Any, ...],
+    at: At | None,
+    seconds: float,
+) -> Crash:
+    from alpha_forge_sdk.conformance.sink_trial import Trial
+
+    if child is not _warm.get(named[0]):
+        # One whole life first, elsewhere: imports that happen on the way are no part of what is killed.
+        _warm[named[0]] = child
+        elsewhere = Trial(trial.case, trial.folder.with_name(f"{trial.folder.name}_warm"))
+        child.run(f"{__name__}:close_watched", named, dict(elsewhere.params), 1, timeout=seconds)
+    return child.run(f"{__name__}:{function}", named, dict(trial.params), *args, at=at, timeout=seconds)
+
+
+_warm: dict[str, CrashServer] = {}
+"""The server in which a class has lived already."""
 
 
 def _driver(plugin: Reference, params: Mapping[str, Any]) -> SinkDriver:

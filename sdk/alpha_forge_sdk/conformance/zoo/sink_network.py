@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import socketserver
 import threading
@@ -18,6 +19,8 @@ from alpha_forge.contracts.plugin import Sink
 from alpha_forge.contracts.types import Prediction
 from alpha_forge_sdk.conformance.case import SinkConformance
 from alpha_forge_sdk.conformance.zoo.sink_files import as_line, of_line
+
+_log = logging.getLogger(__name__)
 
 _END = b"END\n"
 _ANSWER = b"OK\n"
@@ -135,19 +138,19 @@ class LeaksSocketWhenRefused(LineClient):
 
 
 class SwallowsConnectionErrors(LineClient):
-    """Logs in its own way, and carries on."""
+    """Makes a note of them, and carries on."""
 
     def open(self) -> None:
         try:
             super().open()
         except OSError as error:
-            print(error)
+            _log.debug("not stored: %s", error)
 
     def emit_batch(self, predictions: Sequence[Prediction]) -> None:
         try:
             super().emit_batch(predictions)
         except OSError as error:
-            print(error)
+            _log.debug("not stored: %s", error)
 
 
 class WaitsForEver(LineClient):
