@@ -1,7 +1,7 @@
 """Kills code with SIGKILL at a chosen point, in a child process: what is left behind is what a crash leaves behind.
 
 >>> from alpha_forge_sdk.testing.crash import At, crash_at
->>> crash = crash_at("acme.store:write_rows", "/tmp/rows", 100, at=At(call="fsync", hits=2))   # doctest: +SKIP
+>>> crash = crash_at("acme.store:write_rows", "rows.bin", 100, at=At(call="fsync", hits=2))   # doctest: +SKIP
 >>> crash.killed, crash.reports                                                                # doctest: +SKIP
 (True, ('10 rows written',))
 

@@ -203,10 +203,14 @@ class LinesOverTcpCase(SinkConformance):
         return {**params, "host": host, "port": port}
 
 
-class UnnamedDestinationCase(LinesOverTcpCase):
-    """Does not tell where the sink connects to."""
+class HidesItsDestination(LineClient):
+    """Nothing is wrong with it but its case, which does not tell where it connects to."""
 
-    plugin = LineClient
+
+class HidesItsDestinationCase(LinesOverTcpCase):
+    """Names no destination."""
+
+    plugin = HidesItsDestination
 
     def destination(self, params: Mapping[str, Any]) -> tuple[str, int] | None:
         return None

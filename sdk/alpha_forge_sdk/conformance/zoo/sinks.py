@@ -64,7 +64,7 @@ BROKEN: tuple[Specimen, ...] = (
     Specimen(_case(failures.LeaksFile), "AF-S26", "predictions.jsonl"),
     Specimen(_tcp(network.LeaksSocketWhenRefused), "AF-S26", "refused every connection left 3 things"),
     Specimen(_case(failures.SharesItsFile), "AF-S27", "two instances got records in turn"),
-    Specimen(network.UnnamedDestinationCase, "AF-S28", "names no destination()"),
+    Specimen(network.HidesItsDestinationCase, "AF-S28", "names no destination()"),
     Specimen(_tcp(network.SwallowsConnectionErrors), "AF-S29", "as if all were well"),
     Specimen(_tcp(network.WaitsForEver), "AF-S30", "did not end within"),
     Specimen(_tcp(network.CountsSentAsStored), "AF-S31", "and emit_batch returned"),
