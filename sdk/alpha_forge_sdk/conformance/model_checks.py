@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import pickle
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -326,12 +328,35 @@ def _unpickling_watched() -> Iterator[list[str]]:
 def nothing_unpickled(case: ModelConformance, tmp_path: Path) -> None:
     """Unpickling a file runs whatever code its author put in it."""
     case.checkpoint(tmp_path)
-    model = case.make(tmp_path)
+    promised = "describe() and load() unpickle nothing"
     with _unpickling_watched() as seen:
-        model.describe()
-        model.load()
-    if seen:
-        raise Broken("describe() and load() unpickle nothing", f"{seen[0]} was taken out of a pickle")
+        loaded(case, tmp_path)
+        if seen:
+            raise Broken(promised, f"{seen[0]} was taken out of a pickle")
+        for path in _files(tmp_path):
+            whole = path.read_bytes()
+            for planted, what in _pickles():
+                path.write_bytes(planted)
+                # Whether it refuses as it should is a check of its own; it must not get as far as to unpickle.
+                with contextlib.suppress(Exception):
+                    loaded(case, tmp_path)
+                if seen:
+                    raise Broken(
+                        promised, f"with {what} in the place of {path.name}, {seen[0]} was taken out of it"
+                    )
+            path.write_bytes(whole)
+
+
+def _pickles() -> Iterator[tuple[bytes, str]]:
+    """Harmless ones, as somebody might put them in a checkpoint's place."""
+    import numpy as np
+
+    from alpha_forge.contracts.plugin import ModelSpec
+
+    array = io.BytesIO()
+    np.save(array, np.array([ModelSpec(("a",), 1)], dtype=object), allow_pickle=True)
+    yield pickle.dumps(ModelSpec(("a",), 1)), "a pickle"
+    yield array.getvalue(), "an .npy of objects"
 
 
 def _files(tmp_path: Path) -> list[Path]:

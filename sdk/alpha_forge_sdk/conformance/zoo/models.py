@@ -164,6 +164,16 @@ class PicklesCheckpoint(LinearModel):
         pickle.loads(pickle.dumps(ModelSpec(("a",), 1)))  # noqa: S301 - the defect itself
 
 
+class TakesPicklesToo(LinearModel):
+    """Still reads the weights of an older format, a pickle, should it find one."""
+
+    def read_weights(self) -> Any:
+        path = Path(self.params.directory) / "weights.bin"
+        if path.exists() and path.read_bytes()[:1] == pickle.PROTO:
+            return pickle.loads(path.read_bytes())  # noqa: S301 - the defect itself
+        return super().read_weights()
+
+
 class LoadsDamagedWeights(LinearModel):
     """Takes whatever bytes are there for weights."""
 
@@ -211,6 +221,7 @@ BROKEN: tuple[Specimen, ...] = (
     Specimen(_case(ScalesInPlace), "AF-M07", "had changed"),
     Specimen(_case(IgnoresItsWindow), "AF-M08", "the same bits in every row"),
     Specimen(_case(PicklesCheckpoint), "AF-M09", "out of a pickle"),
+    Specimen(_case(TakesPicklesToo), "AF-M09", "in the place of weights.bin"),
     Specimen(_case(LoadsDamagedWeights), "AF-M10", "weights.bin"),
 )
 CORRECT: tuple[type[Conformance], ...] = (_case(LinearModel),)
