@@ -16,7 +16,7 @@ from alpha_forge_plugins.market.binance_futures import BinanceFutures
 from alpha_forge_sdk import BarBlock, Clock, MarketEvent, SourceContext, SystemClock
 from alpha_forge_sdk.sandbox import Faults, SandboxConfig, SandboxExchange
 
-DEADLINE = 60.0
+DEADLINE = 180.0
 START_MS = 1_767_573_000_000  # 2026-01-05T00:30:00Z
 MS = 1_000_000
 MINUTE = 60 * 10**9
