@@ -69,8 +69,8 @@ def sizes(case: SinkConformance, tmp_path: Path) -> str:
     needs=COMPLETE,
 )
 def has_it(case: SinkConformance, tmp_path: Path) -> None:
-    """The runtime uses whichever form suits it. What one form stores and the other doesn't depends on the
-    configuration, not on the data."""
+    """The delivery log forgets a record once the sink has returned. What is still in a buffer then is lost by
+    the next crash, and nobody will send it again."""
     trial = Trial(case, tmp_path / "destination")
     sent: list[Prediction] = []
     with _far_away(case, trial.params) as params, trial.life(params) as life:
@@ -122,8 +122,8 @@ def _far_away(case: SinkConformance, params: Mapping[str, Any]) -> Iterator[Mapp
     needs=BASE,
 )
 def forms_agree(case: SinkConformance, tmp_path: Path) -> None:
-    """The delivery log forgets a record once the sink has returned. What is still in a buffer then is lost by
-    the next crash, and nobody will send it again."""
+    """The runtime uses whichever form suits it. What one form stores and the other doesn't depends on the
+    configuration, not on the data."""
     plain = made_predictions(6)
     odd = [
         replace(p, value=p.value / 3, ts=p.ts + timedelta(microseconds=1 + i)) for i, p in enumerate(plain)
