@@ -62,5 +62,5 @@ def blocks(page: Path) -> list[Block]:
 def links(page: Path) -> list[str]:
     """Targets of the page's links that are files, without their anchors; code is left out."""
     text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    targets = re.findall(r"\]\(([^)\s]+)(?: \"[^\"]*\")?\)", text)
     return [t.partition("#")[0] for t in targets if "://" not in t and not t.startswith("#")]

@@ -15,6 +15,7 @@ import yaml
 from alpha_forge.cli import COMMANDS
 from alpha_forge.dsl.document import STEP_KINDS, Scheduling, Training, Warmup
 from alpha_forge.dsl.shape import TOP_KEYS
+from alpha_forge_sdk.conformance.suite import all_checks
 from tests.docs.fragments import compiled
 from tests.docs.markdown import Block, blocks, links
 from tests.docs.reader import ROOT, Reader
@@ -28,11 +29,11 @@ def _is_done(block: Block) -> bool:
     return block.word != "specimen" and (block.language in TYPED or bool(block.word))
 
 
-# Made from the code, and compared with it below; errors.md is tested with the codes it explains.
+# errors.md is tested with the codes it explains, example packs where they are built and installed.
 PAGES = sorted(
     page
     for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md"))
-    if page.name != "errors.md"
+    if page.name != "errors.md" and "plugin_packs" not in page.parts
 )
 ACTED = [page for page in PAGES if any(_is_done(b) for b in blocks(page))]
 
@@ -104,6 +105,14 @@ def test_the_pages_of_the_checks_are_those_of_this_kit() -> None:
     """Each check has a docstring that says why it exists, and a plugin that fails it; or no page can be made."""
     stale = [_name(path) for path in _generator("generate_checks").stale()]
     assert not stale, f"stale: {', '.join(stale)}; run: python docs/generate_checks.py"
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/authors/*.md")), ids=_name)
+def test_a_link_to_a_check_means_the_check_of_that_number(page: Path) -> None:
+    """Its title stands in the link: a number that has gone to another check is found."""
+    titles = {c.id: c.title.replace("`", "") for c in all_checks()}
+    for found, title in re.findall(r'checks/(AF-\w+)\.md(?: "([^"]*)")?\)', page.read_text(encoding="utf-8")):
+        assert title == titles[found], found
 
 
 def _specimens() -> Iterator[tuple[str, Block]]:
