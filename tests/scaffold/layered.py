@@ -84,6 +84,13 @@ class Layer:
         cache = caches / f"mypy-{_worker.__dict__.setdefault('number', threading.get_ident())}"
         self.run("mypy", TOOLS / "mypy", "--cache-dir", cache)
 
+    def check_readme(self) -> Step:
+        """``alpha_forge check`` of the configuration that the README shows."""
+        readme = (self.project / "README.md").read_text("utf-8")
+        config = self.root / "config.yaml"
+        config.write_text(readme.split("```yaml\n")[1].split("```")[0], "utf-8")
+        return self.run("check", TOOLS / "alpha_forge", "check", config)
+
     def validate(self, *names: str) -> Step:
         """``alpha_forge plugins validate`` of what is installed in the layer."""
         return self.run("validate", TOOLS / "alpha_forge", "plugins", "validate", *names)
