@@ -7,7 +7,7 @@ import math
 import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +38,7 @@ class SinkCase(SinkConformance):
             )
             for ts, symbol, value, metadata in rows
         ]
+
+    def culprit(self) -> Prediction:
+        """A record that the destination can't hold: half of a surrogate pair is no character."""
+        return Prediction("\ud800", datetime(2026, 1, 5, tzinfo=UTC), 0.5, {})

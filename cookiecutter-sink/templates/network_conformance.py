@@ -5,11 +5,12 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
+import math
 import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,10 @@ class SinkCase(SinkConformance):
             stream.flush()
             records = json.loads(stream.readline())
         return [Prediction(r["symbol"], datetime.fromisoformat(r["ts"]), r["value"], r["metadata"]) for r in records]
+
+    def culprit(self) -> Prediction:
+        """A record that the destination can't hold: JSON has no NaN."""
+        return Prediction("BTCUSDT", datetime(2026, 1, 5, tzinfo=UTC), math.nan, {})
 
     def destination(self, params: Mapping[str, Any]) -> tuple[str, int]:
         return params["host"], params["port"]

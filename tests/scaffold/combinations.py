@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from alpha_forge_sdk.conformance.suite import checks_of
+from tests.scaffold.layered import GREEN
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,14 @@ class Combination:
     options: dict[str, str] = field(default_factory=dict)
     validated: bool = False
     """Whether `plugins validate` runs too: the same checks once more, so that only some have it."""
+    needs_training: bool = False
+    """Whether the README's configuration can be checked only once a checkpoint has been trained."""
+
+    @property
+    def green(self) -> tuple[str, ...]:
+        """Steps that must succeed."""
+        more = {"validate": self.validated, "check": not self.needs_training}
+        return (*GREEN, *(step for step, done in more.items() if done))
 
     @property
     def check(self) -> str:
@@ -130,6 +139,7 @@ OTHERS = [
             "return values",
         ),
         validated=True,
+        needs_training=True,
     ),
 ]
 COMBINATIONS = [*SINKS, *OTHERS]

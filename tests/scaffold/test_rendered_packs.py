@@ -14,7 +14,7 @@ import pytest
 
 from alpha_forge_sdk.scaffold import NewPack, new_pack, options_of
 from tests.scaffold.combinations import COMBINATIONS, OTHERS, SINKS, Combination
-from tests.scaffold.layered import GREEN, Jobs, Layer
+from tests.scaffold.layered import Jobs, Layer
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,6 +25,8 @@ def worked_on(combination: Combination, made: NewPack, caches: Path) -> Layer:
     layer.install()
     layer.test("tests")
     layer.lint(caches)
+    if not combination.needs_training:
+        layer.check_readme()
     if combination.validated:
         layer.validate(made.plugin)
     defect = combination.defect
@@ -62,7 +64,7 @@ def test_no_combination_is_left_out() -> None:
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda c: c.id)
 def test_a_new_pack_passes_its_tests_lint_and_types(jobs: Jobs, combination: Combination) -> None:
     layer = jobs[combination.id]
-    for step in (*GREEN, *(("validate",) if combination.validated else ())):
+    for step in combination.green:
         assert layer.steps[step].code == 0, str(layer.steps[step])
     passed = re.search(r"(\d+) passed", layer.steps["tests"].output)
     assert passed is not None

@@ -19,7 +19,7 @@ from alpha_forge_sdk import (
 from alpha_forge_sdk import Params as BaseParams
 from pydantic import Field, field_validator
 
-from {{ cookiecutter.package }}.market import market_bar
+from {{ cookiecutter.package }}.market import SYMBOLS, market_bar
 
 _NS = 1_000_000_000
 
@@ -58,7 +58,10 @@ class {{ cookiecutter.__class }}(DataSource):
         self._clock: Clock | None = None
 
     async def open(self, context: SourceContext) -> None:
-        """Connect; here there is nothing to connect to. Raises SourceError if the source can't be reached."""
+        """Connect, and ask which symbols there are. Raises SourceError for others, or if nobody answers."""
+        unknown = [symbol for symbol in self.params.universe if symbol not in SYMBOLS]
+        if unknown:
+            raise SourceError("AF5003", f"there is no symbol {', '.join(unknown)}", f"choose from {', '.join(SYMBOLS)}")
         self._clock = context.clock
 
     async def fetch(self, symbol: str, start: int, end: int) -> list[Bar]:
