@@ -1,4 +1,4 @@
-"""Writes the reference pages that come from the code: ``python docs/generate.py``.
+"""Writes the pages that come from the code: ``python docs/generate.py``. Those of the checks: `generate_checks`.
 
 ``reference/cli.md`` from the commands' help, ``reference/plugins.md`` from the installed built-in packs,
 ``reference/contracts.md`` from the docstrings of what ``alpha_forge_sdk`` offers. A test fails if the pages in the
@@ -234,11 +234,14 @@ def _prose(text: str) -> str:
 
 
 def write() -> None:
-    """Write every page."""
+    """Write every page, those of the conformance kit's checks too."""
+    import generate_checks  # beside this file, which is where Python looks when this is run
+
     REFERENCE.mkdir(exist_ok=True)
     for path, text in pages().items():
         path.write_text(text, encoding="utf-8")
         print(path)
+    generate_checks.write()
 
 
 if __name__ == "__main__":
