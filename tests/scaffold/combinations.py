@@ -119,7 +119,6 @@ OTHERS = [
             '"close": columns["close"]',
             '"close": np.roll(columns["close"], -1, axis=0)',
         ),
-        validated=True,
     ),
     Combination(
         "features",
@@ -138,7 +137,6 @@ OTHERS = [
             "return np.where(known, values, np.nan)",
             "return values",
         ),
-        validated=True,
         needs_training=True,
     ),
 ]
