@@ -105,7 +105,9 @@ def test_a_class_that_no_child_can_import_is_judged_without_children(tmp_path: P
     assert outcomes["AF-S22"].status == "skip"
     assert "local to a function" in outcomes["AF-S22"].detail
     # Nor can such a class travel to a worker: AF-P16 says so.
-    assert [o.id for o in outcomes.values() if o.status not in ("pass", "skip")] in ([], ["AF-P16"])
+    # The module of this plugin is this test's own: how fast it is imported says nothing of the kit.
+    failed = [o.id for o in outcomes.values() if o.status not in ("pass", "skip") and o.id != "AF-P12"]
+    assert failed in ([], ["AF-P16"])
 
 
 def check_named(id: str) -> Check:
