@@ -83,7 +83,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_pages_know_no_machine_but_the_readers(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert not re.search(r"\.\./shared|/work/|/home/|/root/|/tmp/|index-url", text)
+    assert not re.search(r"\.\./shared|/(?:work|home|root|tmp)/|index-url", text)
 
 
 def test_every_page_can_be_found_from_the_index() -> None:
