@@ -1,11 +1,12 @@
 # Alpha Forge. `make demo` and `make test` need only python3 >= 3.11 and make.
 VENV   := .venv
+ENGINES := .engines
 PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 PEERS  := benchmarks/.peers
 DEMO   := examples/08_signal_generation/minimal_signal_generation.yaml
 
-.PHONY: setup demo test lint bench bench-peers soak clean
+.PHONY: setup engines demo test lint bench bench-peers soak clean
 
 setup: $(STAMP)
 
@@ -26,8 +27,18 @@ demo: setup
 	@echo "== 3. outputs/predictions/minimal_predictions.csv"
 	@head -n 5 outputs/predictions/minimal_predictions.csv
 
-test: setup
-	$(PYTHON) -m pytest -n 2 --dist loadfile
+# What the tests of sinks talk to: a real ClickHouse out of a wheel, and dynalite, which speaks DynamoDB.
+engines: $(ENGINES)/.installed
+
+$(ENGINES)/.installed: $(STAMP) tests/engines/package.json tests/engines/package-lock.json
+	@command -v npm >/dev/null || { echo "make test needs Node.js with npm for its DynamoDB engine" >&2; exit 1; }
+	@mkdir -p $(ENGINES) && cp tests/engines/package.json tests/engines/package-lock.json $(ENGINES)
+	@cd $(ENGINES) && npm ci --silent --no-audit --no-fund --no-update-notifier
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[engines]'
+	@touch $@
+
+test: setup engines
+	AF_DYNALITE=$(CURDIR)/$(ENGINES)/node_modules/dynalite/cli.js $(PYTHON) -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(VENV)/bin/ruff check .
@@ -47,5 +58,5 @@ soak: setup
 	$(PYTHON) -m pytest -m soak tests/soak
 
 clean:
-	rm -rf $(VENV) $(PEERS) outputs tmp .alpha_forge .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(ENGINES) $(PEERS) outputs tmp .alpha_forge .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
