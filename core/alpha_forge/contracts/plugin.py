@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -185,11 +185,17 @@ class Model(Plugin):
 
 @dataclass(frozen=True, slots=True)
 class SourceContext:
-    """What the runtime hands to a data source when it opens it."""
+    """What the runtime hands to a data source when it opens it.
+
+    ``shared`` is one mapping for all sources of a run: what belongs to the process and not to one source (the
+    request budget of a host) is kept there with ``setdefault``, under a key that begins with the pack's name. Read
+    and written on the event loop only.
+    """
 
     clock: Clock
     cache_dir: Path
     limits: Mapping[str, float]
+    shared: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
 
 class DataSource(Plugin):
@@ -228,6 +234,14 @@ class DataSource(Plugin):
     def history(self, symbols: Sequence[str], start: int, end: int) -> AsyncIterator[BarBlock]:
         """Closed bars with ``start < ts <= end`` (ns since the epoch), in order within each symbol."""
         raise TypeError(f"{type(self).__name__} must define history()")
+
+    def explain_history(self, start: int, end: int, now: int, cache_dir: Path) -> Sequence[str]:
+        """How `history` would fetch the closes in (start, end] at ``now`` (ns), and why: lines for ``alpha_forge plan``.
+
+        Called on a source that was never opened; goes by the calendar and the files in ``cache_dir``, never by the
+        network. Nothing by default.
+        """
+        return ()
 
     async def close(self) -> None:
         """Release everything. Idempotent."""

@@ -116,8 +116,9 @@ class RealTimeRunner:
             found = await feed.source.find_clock()
             clock = clock or found
         clock = clock or SystemClock()
+        context = SourceContext(clock, self._cache_dir, {})
         for feed in feeds:
-            await feed.source.open(SourceContext(clock, self._cache_dir, {}))
+            await feed.source.open(context)
         return clock
 
     async def _work(

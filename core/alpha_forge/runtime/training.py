@@ -137,9 +137,10 @@ class Trainer:
             clock = clock or await source.find_clock()
         clock = clock or SystemClock()
         histories: dict[str, History] = {}
+        context = SourceContext(clock, self._cache_dir, {})
         try:
             for frame, source in sources.items():
-                await source.open(SourceContext(clock, self._cache_dir, {}))
+                await source.open(context)
                 histories[frame] = await self._history(frame, source, clock.now())
         finally:
             for source in sources.values():
