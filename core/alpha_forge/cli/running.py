@@ -48,6 +48,24 @@ def cache_option(function: F) -> F:
     )(function)
 
 
+def state_option(function: F) -> F:
+    """``--state DIR``, passed as ``state: Path | None``; see `state_directory`."""
+    return click.option(
+        "--state",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Where the run keeps what must outlive it.  [default: .alpha_forge; with --sandbox, whose market ends "
+        "with the run, nothing is kept]",
+    )(function)
+
+
+def state_directory(given: Path | None, *, sandbox: bool = False) -> Path | None:
+    """The state directory that ``--state`` means. None: the exchange of ``--sandbox`` begins anew at each run, and
+    its bars must not meet those of another market in one log."""
+    if given is None and not sandbox:
+        return Path(".alpha_forge")
+    return given
+
+
 @contextmanager
 def loaded(
     config: Path,

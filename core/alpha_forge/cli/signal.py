@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from alpha_forge.cli.common import INTERRUPTED, config_argument, set_option
-from alpha_forge.cli.running import cache_option, loaded, sandbox_options
+from alpha_forge.cli.running import cache_option, loaded, sandbox_options, state_directory, state_option
 
 
 @click.command("signal")
@@ -16,6 +16,7 @@ from alpha_forge.cli.running import cache_option, loaded, sandbox_options
 @set_option
 @sandbox_options
 @cache_option
+@state_option
 @click.option("--bars", type=click.IntRange(min=1), help="Stop after this many closed bars of each symbol.")
 @click.option(
     "--log-format",
@@ -33,6 +34,7 @@ def signal(
     data: str | None,
     seed: int,
     cache: Path,
+    state: Path | None,
     bars: int | None,
     log_format: str,
     quiet: bool,
@@ -52,7 +54,12 @@ def signal(
         preflight(compiled)
         with shown_progress(quiet=quiet or log_format == "json") as progress:
             runner = RealTimeRunner(
-                compiled.document, compiled.dag, bars=bars, cache_dir=cache, progress=progress
+                compiled.document,
+                compiled.dag,
+                bars=bars,
+                cache_dir=cache,
+                state_dir=state_directory(state, sandbox=sandbox),
+                progress=progress,
             )
             manager = EventLoopManager(runner)
             summary = manager.run()

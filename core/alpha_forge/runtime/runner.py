@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from alpha_forge.runtime.feed import Feed
 from alpha_forge.runtime.memory import MemoryObserver
 from alpha_forge.runtime.progress import Progress, Silent
 from alpha_forge.runtime.repair import Repairer
+from alpha_forge.runtime.state import StateDirectory
 from alpha_forge.runtime.warmup import WarmupOrchestrator, WarmupResult
 
 log = logging.getLogger("alpha_forge.runner")
@@ -44,6 +46,8 @@ class RunSummary:
 class RealTimeRunner:
     """Runs a compiled configuration until it is stopped, its sources end, or ``bars`` closed bars a symbol are done.
 
+    What must outlive the process is kept under ``state_dir``, which one run at a time may hold; without one,
+    everything is in memory.
     ``clock`` and ``sources`` replace what the configuration would make (tests hand in a virtual clock and a source of
     their own); ``sources`` is by frame.
     """
@@ -55,6 +59,7 @@ class RealTimeRunner:
         *,
         bars: int | None = None,
         cache_dir: Path = Path(".alpha_forge/cache"),
+        state_dir: Path | None = None,
         progress: Progress | None = None,
         clock: Clock | None = None,
         sources: Mapping[str, DataSource] | None = None,
@@ -63,6 +68,7 @@ class RealTimeRunner:
         self._dag = dag
         self._bars = bars
         self._cache_dir = cache_dir
+        self._state = None if state_dir is None else StateDirectory(state_dir, dag.name)
         self._progress = progress or Silent()
         self._clock = clock
         self._sources = sources
@@ -80,7 +86,12 @@ class RealTimeRunner:
             self._wake.set()
 
     async def run(self) -> RunSummary:
-        """The whole life of the service. Raises AlphaForgeError for what ends it, SinkEmitError for what was left."""
+        """The whole life of the service. Raises AlphaForgeError for what ends it, SinkEmitError for what was left,
+        UsageError if another process runs on the state directory."""
+        with self._state or nullcontext():
+            return await self._run()
+
+    async def _run(self) -> RunSummary:
         self._wake = asyncio.Event()
         emitter = create_emitter_from_dsl(self._document, self._dag)
         compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
