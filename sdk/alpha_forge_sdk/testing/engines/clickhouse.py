@@ -61,7 +61,10 @@ _USERS = """<clickhouse>
 </clickhouse>
 """
 
-_USER = "    <{name}>{networks}<password>{password}</password><profile>{profile}</profile><quota>default</quota></{name}>\n"
+_USER = """    <{name}>
+      {networks}<password>{password}</password><profile>{profile}</profile><quota>default</quota>
+    </{name}>
+"""
 
 _NETWORKS = f"<networks><ip>{HOST}</ip></networks>"
 
