@@ -13,7 +13,8 @@ from websockets.frames import Opcode
 
 from alpha_forge_sdk.sandbox import ManualTime
 from alpha_forge_sdk.sandbox.protocol import Close, Reply, Route, Session, parse_stream, route
-from alpha_forge_sdk.sandbox.server import LIFETIME, PING_EVERY, PONG_WITHIN
+from alpha_forge_sdk.sandbox.server import LIFETIME
+from alpha_forge_sdk.sandbox.venue import USDM
 
 
 def opened(path: str = "/market/ws", **query: str) -> Session:
@@ -247,7 +248,7 @@ def test_pings_the_pong_limit_and_the_lifetime_are_in_real_seconds() -> None:
                 )  # type: ignore[method-assign]
             pings = 0
             while client.close_code is None and source.seconds() < 2 * LIFETIME:
-                source.advance(PING_EVERY)
+                source.advance(USDM.ping_every)
                 pings += 1
                 # A round trip: what the server sent before its answer has arrived when the answer has.
                 try:
@@ -257,10 +258,10 @@ def test_pings_the_pong_limit_and_the_lifetime_are_in_real_seconds() -> None:
             return source.seconds(), client.close_code
 
     silent, code = asyncio.run(life(answers=False))
-    assert PONG_WITHIN <= silent <= PONG_WITHIN + 3 * PING_EVERY
+    assert USDM.pong_within <= silent <= USDM.pong_within + 3 * USDM.ping_every
     assert code == 1008
     lived, code = asyncio.run(life(answers=True))
-    assert LIFETIME <= lived <= LIFETIME + 3 * PING_EVERY
+    assert LIFETIME <= lived <= LIFETIME + 3 * USDM.ping_every
     assert code == 1001
 
 

@@ -50,6 +50,13 @@ def _parse_symbols(
 
 @click.command("sandbox", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
+    "--venue",
+    type=click.Choice(("usdm", "spot")),
+    default="usdm",
+    show_default=True,
+    help="USD-M futures or spot.",
+)
+@click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True, max=1e6),
     default=1.0,
@@ -97,6 +104,7 @@ def _parse_symbols(
 @click.pass_context
 def sandbox(
     context: click.Context,
+    venue: str,
     speed: float,
     data: Path | None,
     seed: int,
@@ -108,13 +116,15 @@ def sandbox(
     parent_watch: bool,
     form: str,
 ) -> None:
-    """Run a local exchange that speaks Binance USD-M's WebSocket, REST and bulk archive.
+    """Run a local exchange that speaks WebSocket, REST and bulk archive of Binance, USD-M or spot.
 
     Prints one line with its address when it is ready, and runs until SIGTERM (exit 0) or Ctrl-C (exit 130).
     """
     from alpha_forge_sdk.sandbox import SandboxConfig
 
-    config = SandboxConfig(seed=seed, symbols=symbols, speed=speed, start_ms=start_ms, data=data, hold=hold)
+    config = SandboxConfig(
+        seed=seed, symbols=symbols, speed=speed, start_ms=start_ms, data=data, hold=hold, venue=venue
+    )
     try:
         code = asyncio.run(_run(config, host, port, form, parent_watch))
     except ValueError as error:

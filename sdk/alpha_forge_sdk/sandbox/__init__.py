@@ -1,4 +1,4 @@
-"""A local exchange that speaks Binance USD-M's WebSocket, REST and bulk archive.
+"""A local exchange that speaks WebSocket, REST and bulk archive of Binance, USD-M or spot.
 
 It shares no module with the client that reads it: one misreading of the protocol must not hide in both.
 """

@@ -18,6 +18,7 @@ from alpha_forge_sdk.sandbox.market import Market
 from alpha_forge_sdk.sandbox.rest import RestApi
 from alpha_forge_sdk.sandbox.server import ExchangeServer
 from alpha_forge_sdk.sandbox.synthetic import DEFAULT_SYMBOLS, SyntheticMarket
+from alpha_forge_sdk.sandbox.venue import VENUES
 
 #: 2026-01-05T00:30:00Z: where the synthetic market's clock starts.
 DEFAULT_START_MS: Final = 1_767_573_000_000
@@ -30,7 +31,8 @@ class SandboxConfig:
     `seed` draws the synthetic market, `symbols` names its symbols (None: the default set; with `data`: a
     selection of what the files hold). `data` is a folder of recorded klines to play instead. `start_ms` is
     the exchange time at start (None: 2026-01-05T00:30Z, or what the files suggest), `speed` the exchange
-    seconds in a real one, and `hold` lets the clock stand until the first kline subscription.
+    seconds in a real one, and `hold` lets the clock stand until the first kline subscription. `venue` is "usdm" or
+    "spot".
     """
 
     seed: int = 0
@@ -39,6 +41,7 @@ class SandboxConfig:
     start_ms: int | None = None
     data: Path | None = None
     hold: bool = False
+    venue: str = "usdm"
 
 
 class SandboxExchange:
@@ -56,6 +59,9 @@ class SandboxExchange:
     ) -> None:
         self.config = config or SandboxConfig()
         self._faults = faults or Faults()
+        if self.config.venue not in VENUES:
+            raise ValueError(f"venue {self.config.venue!r}: it is one of {', '.join(VENUES)}")
+        self._venue = VENUES[self.config.venue]
         self.market, start_ms = _open_market(self.config)
         if self.config.start_ms is not None:
             start_ms = self.config.start_ms
@@ -67,10 +73,10 @@ class SandboxExchange:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen on `host` and `port` (0: any free one). OSError if the address can't be had."""
-        archive = Archive(_second_market(self.market, self.config))
-        hub = Hub(self.market, self.clock, self._faults)
-        rest = RestApi(self.market, self.clock.speed)
-        self._server = ExchangeServer(self.clock, rest, archive, hub, self._faults)
+        archive = Archive(_second_market(self.market, self.config), self._venue)
+        hub = Hub(self.market, self.clock, self._faults, self._venue)
+        rest = RestApi(self.market, self.clock.speed, self._venue)
+        self._server = ExchangeServer(self.clock, rest, archive, hub, self._faults, self._venue)
         self._address = (host, await self._server.start(host, port))
         self._loop = asyncio.get_running_loop()
         if not self.config.hold:

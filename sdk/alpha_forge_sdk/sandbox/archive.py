@@ -18,21 +18,21 @@ from dataclasses import dataclass
 from typing import Final
 from xml.sax.saxutils import escape
 
-from alpha_forge_sdk.sandbox.bars import OPEN_TIME
+from alpha_forge_sdk.sandbox.bars import OPEN_TIME, BarTable
 from alpha_forge_sdk.sandbox.http import Response
-from alpha_forge_sdk.sandbox.intervals import DAY, FIXED, HOUR, INTERVALS, floor_ms, next_ms
+from alpha_forge_sdk.sandbox.intervals import DAY, FIXED, HOUR, floor_ms, next_ms
 from alpha_forge_sdk.sandbox.market import Market
 from alpha_forge_sdk.sandbox.payloads import csv_text
+from alpha_forge_sdk.sandbox.venue import USDM, Venue
 
 #: Files appear at this time of the day: of the next day, or of the next month's first Monday.
 PUBLISHED_AT: Final = 8 * HOUR
 
 #: The largest interval of daily files; longer ones come by the month only.
 _LONGEST_DAILY: Final = DAY
-_ROOT: Final = ("data/", "futures/", "um/")
 _KEPT_OBJECTS: Final = 64
 _KEY = re.compile(
-    r"data/futures/um/(daily|monthly)/klines/([A-Z0-9]+)/(\w+)/\2-\3-(\d{4}-\d{2}(?:-\d{2})?)\.zip(\.CHECKSUM)?"
+    r"(daily|monthly)/klines/([A-Z0-9]+)/(\w+)/\2-\3-(\d{4}-\d{2}(?:-\d{2})?)\.zip(\.CHECKSUM)?"
 )
 
 
@@ -69,28 +69,24 @@ def _stamp(at_ms: int, form: str) -> str:
     return dt.datetime.fromtimestamp(at_ms / 1000, tz=dt.UTC).strftime(form)
 
 
-def _interval_of(folder: str) -> str | None:
-    """The interval that a folder name stands for: the archive writes `1mo` for `1M`."""
-    name = "1M" if folder == "1mo" else "" if folder == "1M" else folder
-    return name if name in INTERVALS else None
-
-
 class Archive:
     """Listings and objects of `market`, which the exchange clock makes available."""
 
-    def __init__(self, market: Market) -> None:
+    def __init__(self, market: Market, venue: Venue = USDM) -> None:
         self._market = market
+        self._venue = venue
+        self._root = [f"{part}/" for part in venue.archive.split("/")[:-1]]
         self._known = set(market.symbols)
         self._objects: OrderedDict[str, bytes | None] = OrderedDict()
         self._sizes: dict[str, tuple[int, str] | None] = {}
 
     def fetch(self, key: str, now_ms: float) -> bytes | None:
         """The object `key` as of `now_ms`; None if there is none, or not yet."""
-        match = _KEY.fullmatch(key)
-        if match is None:
+        match = _KEY.fullmatch(key.removeprefix(self._venue.archive))
+        if match is None or not key.startswith(self._venue.archive):
             return None
         kind, symbol, folder, label, checksum = match.groups()
-        interval = _interval_of(folder)
+        interval = self._interval_of(folder)
         period = _parse_period(kind, label)
         if symbol not in self._known or interval is None or period is None or period.published_ms > now_ms:
             return None
@@ -149,24 +145,31 @@ class Archive:
             else:
                 yield from self._walk(path, prefix, marker, grouped, now_ms)
 
+    def _interval_of(self, folder: str) -> str | None:
+        """The interval that a folder name stands for: the archive writes `1mo` for `1M`."""
+        name = "1M" if folder == "1mo" else "" if folder == "1M" else folder
+        return name if name in self._venue.intervals else None
+
     def _children(self, folder: str, now_ms: float) -> Iterator[tuple[str, int | None]]:
         """Names in a folder, sorted; folders end with a slash and have no time of publication."""
         parts = [part + "/" for part in folder.split("/")[:-1]]
-        depth = len(parts)
-        if depth < len(_ROOT):
-            names = [_ROOT[depth]]
-        elif depth == 3:
+        depth = len(parts) - len(self._root)
+        inside = parts[len(self._root) :]
+        if depth < 0:
+            names = [self._root[depth]]
+        elif depth == 0:
             names = ["daily/", "monthly/"]
-        elif depth == 4:
+        elif depth == 1:
             names = ["klines/"]
-        elif depth == 5:
+        elif depth == 2:
             names = sorted(f"{symbol}/" for symbol in self._known)
-        elif depth == 6:
-            chosen = [name for name in INTERVALS if parts[3] == "monthly/" or not _is_monthly_only(name)]
+        elif depth == 3:
+            known = self._venue.intervals
+            chosen = [name for name in known if inside[0] == "monthly/" or not _is_monthly_only(name)]
             names = sorted(f"{name.replace('1M', '1mo')}/" for name in chosen)
         else:
-            symbol, interval = parts[5][:-1], parts[6][:-1]
-            for period in self._periods(parts[3] == "daily/", symbol, now_ms):
+            symbol, interval = inside[2][:-1], inside[3][:-1]
+            for period in self._periods(inside[0] == "daily/", symbol, now_ms):
                 stem = f"{symbol}-{interval}-{period.label}.zip"
                 yield stem, period.published_ms
                 yield f"{stem}.CHECKSUM", period.published_ms
@@ -193,12 +196,25 @@ class Archive:
         bars = bars[:, closed]
         body: bytes | None = None
         if bars.shape[1]:
-            text = csv_text(self._market.instrument(symbol), interval, bars)
+            text = self._csv(symbol, interval, bars)
             body = _zip(f"{stem}.csv", text.encode(), period.end_ms)
         self._objects[key] = body
         if len(self._objects) > _KEPT_OBJECTS:
             self._objects.popitem(last=False)
         return body
+
+    def _csv(self, symbol: str, interval: str, bars: BarTable) -> str:
+        """The text of a file; it counts in microseconds if its first bar opens late enough."""
+        venue = self._venue
+        fine = venue.microseconds_from is not None and int(bars[OPEN_TIME, 0]) >= venue.microseconds_from
+        return csv_text(
+            self._market.instrument(symbol),
+            interval,
+            bars,
+            header=venue.archive_header,
+            places=venue.places,
+            per_ms=1000 if fine else 1,
+        )
 
 
 def _is_monthly_only(interval: str) -> bool:

@@ -120,12 +120,8 @@ def _futures_filters(item: Instrument) -> list[dict[str, Any]]:
 
 
 def _spot_symbol(item: Instrument) -> dict[str, Any]:
-    tick = (
-        decimal_text(item.tick * 10 ** (8 - item.price_decimals), 8)
-        if item.price_decimals <= 8
-        else "0.00000001"
-    )
-    step = decimal_text(10 ** (8 - item.quantity_decimals), 8)
+    tick = decimal_text(item.tick, item.price_decimals, 8)
+    step = decimal_text(1, item.quantity_decimals, 8)
     return {
         "symbol": item.symbol,
         "status": "TRADING",

@@ -17,12 +17,12 @@ from alpha_forge_sdk.sandbox.bars import OPEN_TIME, TRADES
 from alpha_forge_sdk.sandbox.intervals import floor_ms, next_ms
 from alpha_forge_sdk.sandbox.market import Market
 from alpha_forge_sdk.sandbox.payloads import StreamSpec, event_text
+from alpha_forge_sdk.sandbox.venue import USDM, Venue
 
 #: A close is published so many exchange milliseconds after the end of its bar.
 CLOSE_DELAY_MS: Final = 4
 
-#: Exchange milliseconds between two pushes of a bar in progress, and the real milliseconds it takes at least.
-PUSH_EVERY_MS: Final = 250
+#: Real milliseconds between two pushes of a bar in progress at least; the venue has those of the exchange.
 PUSH_EVERY_REAL_MS: Final = 100
 
 
@@ -53,10 +53,11 @@ class Feed:
     exchange time the pushes of a bar in progress are, so that a fast clock doesn't drown its clients.
     """
 
-    def __init__(self, market: Market, position_ms: float, speed: float) -> None:
+    def __init__(self, market: Market, position_ms: float, speed: float, venue: Venue = USDM) -> None:
         self._market = market
+        self._places = venue.places
         self._position = position_ms
-        self._spacing = max(float(PUSH_EVERY_MS), PUSH_EVERY_REAL_MS * speed)
+        self._spacing = max(float(venue.push_every_ms), PUSH_EVERY_REAL_MS * speed)
         self._next_show = position_ms
         self._live: dict[str, _Live] = {}
         self._closes: list[tuple[int, int, _Live]] = []
@@ -118,7 +119,7 @@ class Feed:
         spec = live.spec
         bar = self._market.bars(spec.symbol, spec.interval, live.open_ms, live.open_ms + 1)
         if bar.shape[1]:
-            text = event_text(spec, self._market.instrument(spec.symbol), bar, due, True)
+            text = event_text(spec, self._market.instrument(spec.symbol), bar, due, True, self._places)
             pushes.append(Push(spec.name, text, due, True))
         live.open_ms = next_ms(live.open_ms, spec.interval)
         self._schedule(live)
@@ -134,5 +135,6 @@ class Feed:
             shown = (live.open_ms, int(bar[TRADES, 0]))
             if shown != live.shown:
                 live.shown = shown
-                text = event_text(spec, self._market.instrument(spec.symbol), bar, event_ms, False)
+                instrument = self._market.instrument(spec.symbol)
+                text = event_text(spec, instrument, bar, event_ms, False, self._places)
                 pushes.append(Push(spec.name, text, event_ms, False))

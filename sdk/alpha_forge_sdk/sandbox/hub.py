@@ -13,6 +13,7 @@ from alpha_forge_sdk.sandbox.feed import Feed, Push
 from alpha_forge_sdk.sandbox.market import Market
 from alpha_forge_sdk.sandbox.payloads import combined_text
 from alpha_forge_sdk.sandbox.protocol import parse_stream
+from alpha_forge_sdk.sandbox.venue import USDM, Venue
 
 #: Real seconds between two looks at the feed at least: what is due in between goes out together, in order.
 _BREATH: Final = 0.004
@@ -21,11 +22,12 @@ _BREATH: Final = 0.004
 class Hub:
     """The exchange's stream side: one feed, any number of connections."""
 
-    def __init__(self, market: Market, clock: ExchangeClock, faults: Faults) -> None:
+    def __init__(self, market: Market, clock: ExchangeClock, faults: Faults, venue: Venue = USDM) -> None:
+        self._venue = venue
         self._clock = clock
         self._faults = faults
         self._symbols = frozenset(market.symbols)
-        self._feed = Feed(market, clock.now_ms(), clock.speed)
+        self._feed = Feed(market, clock.now_ms(), clock.speed, venue)
         self._listeners: dict[str, dict[int, Connection]] = {}
         self._changed = asyncio.Event()
 
@@ -76,7 +78,7 @@ class Hub:
         connection.registered = frozenset()
 
     def _add(self, name: str, connection: Connection) -> None:
-        spec = parse_stream(name)
+        spec = parse_stream(name, self._venue)
         if spec is None or spec.symbol not in self._symbols:
             return
         self._listeners.setdefault(name, {})[connection.number] = connection

@@ -1,7 +1,7 @@
 """Kline intervals: their names and where their bars open and close.
 
 All times are UTC milliseconds. Every interval up to a day divides the epoch's days; `3d` counts from the
-epoch, `1w` opens on Mondays, `1M` on the first of a month.
+epoch, `1w` opens on Mondays, `1M` on the first of a month. `1s` is of spot only.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-MINUTE: Final = 60_000
+SECOND: Final = 1000
+MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 WEEK: Final = 7 * DAY
@@ -22,6 +23,7 @@ _FIRST_MONDAY: Final = 4 * DAY
 
 #: Fixed-length intervals; `1M` is the only one whose bars differ in length.
 FIXED: Final[dict[str, int]] = {
+    "1s": SECOND,
     "1m": MINUTE,
     "3m": 3 * MINUTE,
     "5m": 5 * MINUTE,
@@ -38,7 +40,10 @@ FIXED: Final[dict[str, int]] = {
     "1w": WEEK,
 }
 
-INTERVALS: Final[tuple[str, ...]] = (*FIXED, "1M")
+SPOT_INTERVALS: Final[tuple[str, ...]] = (*FIXED, "1M")
+
+#: Futures have no bars of a second.
+INTERVALS: Final[tuple[str, ...]] = SPOT_INTERVALS[1:]
 
 
 def floor_ms(at_ms: int, interval: str) -> int:
@@ -89,7 +94,7 @@ def divides(smaller: str, larger: str) -> bool:
 
 def size_rank(interval: str) -> int:
     """Position of the interval in ascending order of length."""
-    return INTERVALS.index(interval)
+    return SPOT_INTERVALS.index(interval)
 
 
 def _month_ms(year: int, month: int) -> int:

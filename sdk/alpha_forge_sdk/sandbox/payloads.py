@@ -39,16 +39,21 @@ class StreamSpec:
     contract: str = ""
 
 
-def decimal_text(value: int, decimals: int) -> str:
-    """`value` x 10^-decimals with exactly `decimals` decimals; `value` is not negative."""
+def decimal_text(value: int, decimals: int, places: int = 0) -> str:
+    """`value` x 10^-decimals with `decimals` decimals, or `places` if that is more; `value` is not negative."""
+    if decimals < places:
+        value, decimals = value * 10 ** (places - decimals), places
     if decimals == 0:
         return str(value)
     digits = str(value).zfill(decimals + 1)
     return f"{digits[:-decimals]}.{digits[-decimals:]}"
 
 
-def event_text(spec: StreamSpec, instrument: Instrument, bar: BarTable, event_ms: int, closed: bool) -> str:
-    """The payload of a kline or continuous kline event for `bar`, shape (12, 1)."""
+def event_text(
+    spec: StreamSpec, instrument: Instrument, bar: BarTable, event_ms: int, closed: bool, places: int = 0
+) -> str:
+    """The payload of a kline or continuous kline event for `bar`, shape (12, 1); numbers have at least `places`
+    decimals."""
     values: list[int] = bar[:, 0].tolist()
     opened, open_, high, low, close, volume, quote, trades, taker, taker_quote, first, end = values
     last = end - 1
@@ -67,11 +72,11 @@ def event_text(spec: StreamSpec, instrument: Instrument, bar: BarTable, event_ms
         )
     return (
         f'{head}"i":"{spec.interval}","f":{first},"L":{last},'
-        f'"o":"{decimal_text(open_, price)}","c":"{decimal_text(close, price)}",'
-        f'"h":"{decimal_text(high, price)}","l":"{decimal_text(low, price)}",'
-        f'"v":"{decimal_text(volume, amount)}","n":{trades},"x":{"true" if closed else "false"},'
-        f'"q":"{decimal_text(quote, product)}","V":"{decimal_text(taker, amount)}",'
-        f'"Q":"{decimal_text(taker_quote, product)}","B":"0"}}}}'
+        f'"o":"{decimal_text(open_, price, places)}","c":"{decimal_text(close, price, places)}",'
+        f'"h":"{decimal_text(high, price, places)}","l":"{decimal_text(low, price, places)}",'
+        f'"v":"{decimal_text(volume, amount, places)}","n":{trades},"x":{"true" if closed else "false"},'
+        f'"q":"{decimal_text(quote, product, places)}","V":"{decimal_text(taker, amount, places)}",'
+        f'"Q":"{decimal_text(taker_quote, product, places)}","B":"0"}}}}'
     )
 
 
@@ -80,28 +85,41 @@ def combined_text(stream: str, payload: str) -> str:
     return f'{{"stream":"{stream}","data":{payload}}}'
 
 
-def _rows(instrument: Instrument, interval: str, bars: BarTable, quote: str) -> list[str]:
-    """The twelve columns of each bar, decimals between `quote` marks."""
+def kline_rows(
+    instrument: Instrument, interval: str, bars: BarTable, quote: str = "", places: int = 0, per_ms: int = 1
+) -> list[str]:
+    """The twelve columns of each bar, decimals between `quote` marks; times in units of which `per_ms` are a
+    millisecond."""
     price, amount, product = instrument.decimals
     mark = f"{quote},{quote}"
     rows = []
     for opened, *prices, volume, turnover, trades, taker, taker_quote in bars[:FIRST_ID].T.tolist():
-        path = mark.join([decimal_text(value, price) for value in prices])
+        path = mark.join([decimal_text(value, price, places) for value in prices])
         rows.append(
-            f"{opened},{quote}{path}{mark}{decimal_text(volume, amount)}{quote},"
-            f"{next_ms(opened, interval) - 1},{quote}{decimal_text(turnover, product)}{quote},{trades},"
-            f"{quote}{decimal_text(taker, amount)}{mark}{decimal_text(taker_quote, product)}{mark}0{quote}"
+            f"{opened * per_ms},{quote}{path}{mark}{decimal_text(volume, amount, places)}{quote},"
+            f"{next_ms(opened, interval) * per_ms - 1},{quote}{decimal_text(turnover, product, places)}{quote},"
+            f"{trades},{quote}{decimal_text(taker, amount, places)}{mark}"
+            f"{decimal_text(taker_quote, product, places)}{mark}0{quote}"
         )
     return rows
 
 
-def rest_text(instrument: Instrument, interval: str, bars: BarTable) -> str:
+def rest_text(instrument: Instrument, interval: str, bars: BarTable, places: int = 0) -> str:
     """The body of a klines response."""
-    rows = _rows(instrument, interval, bars, '"')
+    rows = kline_rows(instrument, interval, bars, '"', places)
     return "[[" + "],[".join(rows) + "]]" if rows else "[]"
 
 
-def csv_text(instrument: Instrument, interval: str, bars: BarTable) -> str:
-    """The csv of an archive file of futures klines: header, times in milliseconds."""
-    rows = _rows(instrument, interval, bars, "")
-    return "\n".join([",".join(ARCHIVE_COLUMNS), *rows]) + "\n"
+def csv_text(
+    instrument: Instrument,
+    interval: str,
+    bars: BarTable,
+    *,
+    header: bool = True,
+    places: int = 0,
+    per_ms: int = 1,
+) -> str:
+    """The csv of an archive file; by default that of futures: a header, and times in milliseconds."""
+    rows = kline_rows(instrument, interval, bars, "", places, per_ms)
+    lines = [",".join(ARCHIVE_COLUMNS), *rows] if header else rows
+    return "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
 """One WebSocket session of a client, without I/O: messages in, replies and changes out.
 
-Paths, control messages, errors and limits are those of the USD-M market streams after the path split of 2026:
-klines flow on `/market` only; every other path acknowledges a kline subscription and stays silent.
+Paths, control messages, errors and limits are those of the venue. On USD-M, after the path split of 2026, klines
+flow on `/market` only; every other path acknowledges a kline subscription and stays silent.
 """
 
 from __future__ import annotations
@@ -11,14 +11,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from alpha_forge_sdk.sandbox.intervals import INTERVALS
 from alpha_forge_sdk.sandbox.payloads import StreamSpec
+from alpha_forge_sdk.sandbox.venue import USDM, Venue
 
 MAX_STREAMS: Final = 1024
-
-#: Client messages a second, and how many a client may send at once before the limit bites.
-MESSAGES_PER_SECOND: Final = 10.0
-MESSAGE_BURST: Final = 15
 
 METHODS: Final = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 
@@ -52,15 +48,17 @@ class Close:
     reason: str
 
 
-def route(path: str, query: dict[str, str]) -> Route | None:
-    """The route of a decoded path such as `/market/stream`; None where the exchange has no WebSocket.
+def route(path: str, query: dict[str, str], venue: Venue = USDM) -> Route | None:
+    """The route of a decoded path such as `/market/stream`; None where the venue has no WebSocket.
 
     An empty stream list has no trailing slash: `/market/ws/` is no path.
     """
     parts = path.split("/")[1:]
-    live = parts[0] == "market"
-    if parts[0] in ("market", "public", "private"):
-        parts = parts[1:]
+    live = True
+    if venue.root:
+        live = parts[0] == venue.root
+        if parts[0] in (venue.root, "public", "private"):
+            parts = parts[1:]
     if not parts or parts[0] not in ("ws", "stream"):
         return None
     if parts[0] == "stream":
@@ -72,27 +70,29 @@ def route(path: str, query: dict[str, str]) -> Route | None:
     return Route(False, live, tuple(parts[1:]))
 
 
-def parse_stream(name: str) -> StreamSpec | None:
+def parse_stream(name: str, venue: Venue = USDM) -> StreamSpec | None:
     """What a stream name shows; None for names that exist not, or not in this sandbox: they stay silent."""
     match = _KLINE.fullmatch(name)
-    if match and match[2] in INTERVALS:
+    if match and match[2] in venue.intervals:
         return StreamSpec(name, match[1].upper(), match[2])
-    match = _CONTINUOUS.fullmatch(name)
-    if match and match[2] == "perpetual" and match[3] in INTERVALS:
+    match = _CONTINUOUS.fullmatch(name) if venue.has_continuous else None
+    if match and match[2] == "perpetual" and match[3] in venue.intervals:
         return StreamSpec(name, match[1].upper(), match[3], contract="PERPETUAL")
     return None
 
 
 @dataclass(slots=True)
 class Allowance:
-    """A bucket of `MESSAGE_BURST` messages, refilled at `MESSAGES_PER_SECOND`; `seconds` are real ones."""
+    """A bucket of the venue's burst of messages, refilled at its rate; `seconds` are real ones."""
 
     seconds: float
-    left: float = float(MESSAGE_BURST)
+    venue: Venue
+    left: float
 
     def take(self, seconds: float) -> bool:
         """Count one message at the real time `seconds`; False if it is one too many."""
-        self.left = min(float(MESSAGE_BURST), self.left + (seconds - self.seconds) * MESSAGES_PER_SECOND)
+        earned = (seconds - self.seconds) * self.venue.messages_per_second
+        self.left = min(float(self.venue.message_burst), self.left + earned)
         self.seconds = seconds
         self.left -= 1.0
         return self.left > -1e-9
@@ -105,13 +105,15 @@ class Session:
     live: bool
     combined: bool
     allowance: Allowance
+    venue: Venue = USDM
     streams: dict[str, None] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, where: Route, seconds: float) -> tuple[Session, list[Reply | Close]]:
+    def open(cls, where: Route, seconds: float, venue: Venue = USDM) -> tuple[Session, list[Reply | Close]]:
         """The session of a new connection, and what it says at once (only if the path names too many
         streams)."""
-        session = cls(where.live, where.combined, Allowance(seconds))
+        allowance = Allowance(seconds, venue, float(venue.message_burst))
+        session = cls(where.live, where.combined, allowance, venue)
         return session, session._subscribe(list(where.streams))
 
     def control_frame(self, seconds: float) -> list[Reply | Close]:
@@ -126,33 +128,39 @@ class Session:
             message = json.loads(text)
         except ValueError as error:
             where = f"line {getattr(error, 'lineno', 1)} column {getattr(error, 'colno', 1)}"
-            return [_error(3, f"Invalid JSON: expected value at {where}"), Close(1008, "Invalid JSON")]
+            return [self._error(3, f"Invalid JSON: expected value at {where}"), Close(1008, "Invalid JSON")]
         if not isinstance(message, dict):
-            return [_error(2, "Invalid request: expected a JSON object")]
+            return [self._error(2, "Invalid request: expected a JSON object")]
         identifier = message.get("id")
         method = message.get("method")
         if method is None:
             return [
-                _error(2, f"Invalid request: missing field `method` at line 1 column {len(text)}", identifier)
+                self._error(
+                    2, f"Invalid request: missing field `method` at line 1 column {len(text)}", identifier
+                )
             ]
         if method not in METHODS:
             known = ", ".join(f"`{name}`" for name in METHODS)
             return [
-                _error(2, f"Invalid request: unknown variant `{method}`, expected one of {known}", identifier)
+                self._error(
+                    2, f"Invalid request: unknown variant `{method}`, expected one of {known}", identifier
+                )
             ]
         if method == "LIST_SUBSCRIPTIONS":
             return [_result(list(self.streams), identifier)]
         params = message.get("params")
         if params is None:
             return [
-                _error(2, f"Invalid request: missing field `params` at line 1 column {len(text)}", identifier)
+                self._error(
+                    2, f"Invalid request: missing field `params` at line 1 column {len(text)}", identifier
+                )
             ]
         if not isinstance(params, list):
-            return [_error(2, "Invalid request: params must be an array", identifier)]
+            return [self._error(2, "Invalid request: params must be an array", identifier)]
         if method in ("SET_PROPERTY", "GET_PROPERTY"):
             return [self._property(method, params, identifier)]
         if not all(isinstance(name, str) for name in params):
-            return [_error(2, "Invalid request: stream names must be strings", identifier)]
+            return [self._error(2, "Invalid request: stream names must be strings", identifier)]
         if method == "SUBSCRIBE":
             return self._subscribe(params) or [_result(None, identifier)]
         for name in params:
@@ -163,30 +171,31 @@ class Session:
         for name in names:
             if name not in self.streams and len(self.streams) == MAX_STREAMS:
                 self.streams.clear()
-                return [_error(4, "Too many subscriptions"), Close(1008, "Invalid request")]
+                return [self._error(4, "Too many subscriptions"), Close(1008, "Invalid request")]
             self.streams[name] = None
         return []
 
     def _property(self, method: str, params: list[Any], identifier: Any) -> Reply:
         if not params or params[0] != "combined":
-            return _error(0, "Unknown property", identifier)
+            return self._error(0, "Unknown property", identifier)
         if method == "GET_PROPERTY":
             return _result(self.combined, identifier)
         if len(params) < 2 or not isinstance(params[1], bool):
-            return _error(1, "Invalid value type: expected Boolean", identifier)
+            return self._error(1, "Invalid value type: expected Boolean", identifier)
         self.combined = params[1]
         return _result(None, identifier)
+
+    def _error(self, code: int, text: str, identifier: Any = None) -> Reply:
+        """An error as the venue writes it: wrapped, as USD-M was seen to do, or bare, as the documents have it."""
+        error = {"code": code, "msg": text}
+        message: dict[str, Any] = {"error": error} if self.venue.wraps_errors else dict(error)
+        if identifier is not None:
+            message["id"] = identifier
+        return Reply(_compact(message))
 
 
 def _result(result: Any, identifier: Any) -> Reply:
     return Reply(_compact({"result": result, "id": identifier}))
-
-
-def _error(code: int, text: str, identifier: Any = None) -> Reply:
-    message: dict[str, Any] = {"error": {"code": code, "msg": text}}
-    if identifier is not None:
-        message["id"] = identifier
-    return Reply(_compact(message))
 
 
 def _compact(value: Any) -> str:

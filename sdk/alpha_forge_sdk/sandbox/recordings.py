@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from alpha_forge_sdk.sandbox import bars as tables
 from alpha_forge_sdk.sandbox.bars import BarTable, Instrument
-from alpha_forge_sdk.sandbox.intervals import INTERVALS, floor_many
+from alpha_forge_sdk.sandbox.intervals import SPOT_INTERVALS, floor_many
 from alpha_forge_sdk.sandbox.payloads import ARCHIVE_COLUMNS
 
 _MAX_DECIMALS: Final = 8
@@ -76,7 +76,7 @@ def parse_name(name: str) -> tuple[str, str] | None:
             return None
         symbol, interval = archive[1], archive[2]
     interval = "1M" if interval == "1mo" else interval
-    return (symbol, interval) if interval in INTERVALS else None
+    return (symbol, interval) if interval in SPOT_INTERVALS else None
 
 
 def load(folder: Path) -> dict[str, Recording]:
@@ -185,7 +185,7 @@ def _record(symbol: str, found: dict[str, list[_Columns]]) -> Recording:
     base, quote = tables.split_symbol(symbol)
     instrument = Instrument(symbol, base, quote, price_decimals, 1, quantity_decimals, onboard)
     joined = {interval: _join(group, instrument) for interval, group in found.items()}
-    ordered = sorted(joined, key=INTERVALS.index)
+    ordered = sorted(joined, key=SPOT_INTERVALS.index)
     return Recording(instrument, {interval: joined[interval] for interval in ordered})
 
 

@@ -1,5 +1,7 @@
-"""The REST endpoints of USD-M futures and, as far as clients need them to start up, of spot. Values in,
-responses out."""
+"""The REST endpoints of USD-M futures and of spot. Values in, responses out.
+
+The futures venue serves the spot paths too: clients of futures call them to start up.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,10 @@ from alpha_forge_sdk.sandbox import bars as tables
 from alpha_forge_sdk.sandbox.bars import BarTable
 from alpha_forge_sdk.sandbox.exchange_info import FUTURES_WEIGHT, SPOT_WEIGHT, futures_info, spot_info
 from alpha_forge_sdk.sandbox.http import Request, Response, json_response
-from alpha_forge_sdk.sandbox.intervals import FIXED, INTERVALS, ceil_ms, floor_ms
+from alpha_forge_sdk.sandbox.intervals import FIXED, ceil_ms, floor_ms
 from alpha_forge_sdk.sandbox.market import Market
 from alpha_forge_sdk.sandbox.payloads import rest_text
+from alpha_forge_sdk.sandbox.venue import SPOT, USDM, Venue
 from alpha_forge_sdk.sandbox.weight import Verdict, WeightLedger
 
 #: Spot times may come in microseconds: anything from here on is no millisecond before the year 33658.
@@ -33,9 +36,10 @@ class ApiError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Venue:
+class _Api:
     """What differs between the futures and the spot API."""
 
+    venue: Venue
     maximum: int
     clamps: bool
     ledger: WeightLedger
@@ -47,13 +51,13 @@ class RestApi:
     `speed` turns the exchange seconds that a client has to wait into the real seconds of `Retry-After`.
     """
 
-    def __init__(self, market: Market, speed: float = 1.0) -> None:
+    def __init__(self, market: Market, speed: float = 1.0, venue: Venue = USDM) -> None:
         self._market = market
         self._speed = speed
-        self._futures = Venue(1500, False, WeightLedger(FUTURES_WEIGHT))
-        self._spot = Venue(1000, True, WeightLedger(SPOT_WEIGHT))
+        self._futures = _Api(USDM, 1500, False, WeightLedger(FUTURES_WEIGHT))
+        self._spot = _Api(SPOT, 1000, True, WeightLedger(SPOT_WEIGHT))
         self._routes: dict[
-            str, tuple[Venue, Callable[[Request], int], Callable[[Request, float], Response]]
+            str, tuple[_Api, Callable[[Request], int], Callable[[Request, float], Response]]
         ] = {
             "/fapi/v1/ping": (self._futures, _constant(1), self._ping),
             "/fapi/v1/time": (self._futures, _constant(1), self._time),
@@ -65,6 +69,8 @@ class RestApi:
             "/api/v3/exchangeInfo": (self._spot, _constant(20), self._spot_info),
             "/api/v3/klines": (self._spot, _constant(2), self._spot_klines),
         }
+        if venue is SPOT:
+            self._routes = {path: route for path, route in self._routes.items() if path.startswith("/api/")}
 
     def serves(self, path: str) -> bool:
         """Whether the path belongs to the REST API, known endpoint or not."""
@@ -81,11 +87,11 @@ class RestApi:
             return json_response(
                 {"code": -5000, "msg": f"Path {request.path}, Method {request.method} is invalid"}, 404
             )
-        venue, weigh, handle = found
-        verdict = venue.ledger.charge(address, weigh(request), int(budget_ms))
+        api, weigh, handle = found
+        verdict = api.ledger.charge(address, weigh(request), int(budget_ms))
         headers = {"X-MBX-USED-WEIGHT-1M": str(verdict.used)}
         if verdict.status != 200:
-            return self._refusal(venue, verdict, address, budget_ms, headers)
+            return self._refusal(api, verdict, address, budget_ms, headers)
         try:
             response = handle(request, now_ms)
         except ApiError as error:
@@ -94,18 +100,20 @@ class RestApi:
         return response
 
     def _refusal(
-        self, venue: Venue, verdict: Verdict, address: str, budget_ms: float, headers: dict[str, str]
+        self, api: _Api, verdict: Verdict, address: str, budget_ms: float, headers: dict[str, str]
     ) -> Response:
         wait = max(1, math.ceil((verdict.until_ms - budget_ms) / 1000.0 / self._speed))
         headers["Retry-After"] = str(wait)
-        if verdict.status == 418:
+        if api.venue is SPOT:
+            text = _spot_refusal(api, verdict)
+        elif verdict.status == 418:
             text = (
                 f"Way too many requests; IP({address}) banned until {verdict.until_ms}. "
                 "Please use the websocket for live updates to avoid bans."
             )
         else:
             text = (
-                f"Too many requests; current limit of IP({address}) is {venue.ledger.limit} requests per "
+                f"Too many requests; current limit of IP({address}) is {api.ledger.limit} requests per "
                 "minute. Please use the websocket for live updates to avoid polling the API."
             )
         return json_response({"code": -1003, "msg": text}, verdict.status, headers)
@@ -147,25 +155,26 @@ class RestApi:
             return Response(200, b"[]")
         return self._klines(request.query, "pair", self._futures, now_ms)
 
-    def _klines(self, query: dict[str, str], name: str, venue: Venue, now_ms: float) -> Response:
+    def _klines(self, query: dict[str, str], name: str, api: _Api, now_ms: float) -> Response:
         symbol = _mandatory(query, name)
         interval = _mandatory(query, "interval")
         if symbol not in self._market.symbols:
             raise ApiError(-1121, "Invalid symbol.")
-        if interval not in INTERVALS:
+        if interval not in api.venue.intervals:
             raise ApiError(-1120, "Invalid interval.")
         limit = _number(query, "limit")
         start, end = _number(query, "startTime"), _number(query, "endTime")
         if limit is None:
             limit = 500
-        elif limit > venue.maximum and venue.clamps:
-            limit = venue.maximum
-        if not 1 <= limit <= venue.maximum:
+        elif limit > api.maximum and api.clamps:
+            limit = api.maximum
+        if not 1 <= limit <= api.maximum:
             raise ApiError(-1130, "Data sent for parameter 'limit' is not valid.")
         if start is not None and end is not None and start > end:
             raise ApiError(-1023, "Start time is greater than end time.")
         bars = window(self._market, symbol, interval, start, end, limit, now_ms)
-        return Response(200, rest_text(self._market.instrument(symbol), interval, bars).encode())
+        text = rest_text(self._market.instrument(symbol), interval, bars, api.venue.places)
+        return Response(200, text.encode())
 
 
 def window(
@@ -235,6 +244,18 @@ def futures_kline_weight(request: Request) -> int:
         return 5
     limit = int(text)
     return 1 if limit <= 100 else 2 if limit <= 500 else 5 if limit <= 1000 else 10
+
+
+def _spot_refusal(api: _Api, verdict: Verdict) -> str:
+    if verdict.status == 418:
+        return (
+            f"Way too much request weight used; IP banned until {verdict.until_ms}. "
+            "Please use WebSocket Streams for live updates to avoid bans."
+        )
+    return (
+        f"Too much request weight used; current limit is {api.ledger.limit} request weight per 1 MINUTE. "
+        "Please use WebSocket Streams for live updates to avoid polling the API."
+    )
 
 
 def _constant(weight: int) -> Callable[[Request], int]:

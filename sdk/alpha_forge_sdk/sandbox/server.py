@@ -22,10 +22,9 @@ from alpha_forge_sdk.sandbox.http import MAX_HEAD, BadRequest, Request, Response
 from alpha_forge_sdk.sandbox.hub import Hub
 from alpha_forge_sdk.sandbox.protocol import Session, route
 from alpha_forge_sdk.sandbox.rest import RestApi
+from alpha_forge_sdk.sandbox.venue import USDM, Venue
 
-#: Real seconds between pings, until a client without a pong is dropped, and a connection lives.
-PING_EVERY: Final = 180.0
-PONG_WITHIN: Final = 600.0
+#: Real seconds that a connection lives.
 LIFETIME: Final = 24 * 3600.0
 
 _LISTING_PATHS: Final = ("/", "/data.binance.vision", "/data.binance.vision/")
@@ -37,9 +36,16 @@ class ExchangeServer:
     """Serves connections until `stop`. `archive` is used from a thread of its own."""
 
     def __init__(
-        self, clock: ExchangeClock, rest: RestApi, archive: Archive, hub: Hub, faults: Faults
+        self,
+        clock: ExchangeClock,
+        rest: RestApi,
+        archive: Archive,
+        hub: Hub,
+        faults: Faults,
+        venue: Venue = USDM,
     ) -> None:
         self._clock = clock
+        self._venue = venue
         self._rest = rest
         self._archive = archive
         self._hub = hub
@@ -145,7 +151,7 @@ class ExchangeServer:
     async def _websocket(
         self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        where = route(request.path, request.query)
+        where = route(request.path, request.query, self._venue)
         refusal = self._faults.accept(request.path, self._clock.now_ms())
         if where is None:
             refusal = _plain(404, f"No WebSocket at {request.path}")
@@ -155,7 +161,7 @@ class ExchangeServer:
         protocol = ServerProtocol(max_size=1 << 20)
         if not _handshake(protocol, request, writer) or where is None:
             return
-        session, actions = Session.open(where, self._clock.source.seconds())
+        session, actions = Session.open(where, self._clock.source.seconds(), self._venue)
         connection = Connection(next(self._numbers), protocol, session, writer)
         self._connections[connection.number] = connection
         self._hub.pump()
@@ -188,11 +194,11 @@ class ExchangeServer:
         source = self._clock.source
         born = connection.last_pong
         while connection.is_open:
-            await source.sleep_until(source.seconds() + PING_EVERY)
+            await source.sleep_until(source.seconds() + self._venue.ping_every)
             now = source.seconds()
             if now - born >= LIFETIME:
                 connection.close(1001, "Connection lifetime reached")
-            elif now - connection.last_pong >= PONG_WITHIN:
+            elif now - connection.last_pong >= self._venue.pong_within:
                 connection.close(1008, "Pong timeout")
             else:
                 connection.ping(str(int(self._clock.now_ms())).encode())

@@ -17,9 +17,10 @@ import numpy as np
 
 from alpha_forge_sdk.sandbox import bars as tables
 from alpha_forge_sdk.sandbox.bars import BarTable, Instrument
-from alpha_forge_sdk.sandbox.intervals import FIXED, HOUR, MINUTE, floor_ms, next_ms
+from alpha_forge_sdk.sandbox.intervals import FIXED, HOUR, MINUTE, SECOND, floor_ms, next_ms
 from alpha_forge_sdk.sandbox.minutes import refine
 from alpha_forge_sdk.sandbox.progress import partial
+from alpha_forge_sdk.sandbox.seconds import split_minute
 from alpha_forge_sdk.sandbox.skeleton import (
     ANCHOR_MS,
     BLOCK_HOURS,
@@ -111,6 +112,7 @@ class SyntheticMarket:
         self._factors: list[Factor] = []
         self._hours: _Recent[HourBlock] = _Recent(2 * len(symbols) + 8)
         self._minutes: _Recent[BarTable] = _Recent(2 * len(symbols) + 64)
+        self._seconds: _Recent[BarTable] = _Recent(2 * len(symbols) + 64)
 
     @property
     def symbols(self) -> Sequence[str]:
@@ -123,6 +125,8 @@ class SyntheticMarket:
 
     def bars(self, symbol: str, interval: str, start_ms: int, end_ms: int) -> BarTable:
         """Final values of the bars that open in `[start_ms, end_ms)`."""
+        if interval == "1s":
+            return self._second_bars(symbol, max(start_ms, ANCHOR_MS), end_ms)
         from_hours = interval == "1M" or FIXED[interval] >= HOUR
         base = "1h" if from_hours else "1m"
         read = self._hour_bars if from_hours else self._minute_bars
@@ -142,6 +146,10 @@ class SyntheticMarket:
         """The bar in progress at `at_ms`; None before the history starts."""
         if at_ms < ANCHOR_MS:
             return None
+        if interval == "1s":
+            second = int(at_ms) // SECOND * SECOND
+            running = self._second_bars(symbol, second, second + SECOND)
+            return partial(running, at_ms - second, SECOND, self._traits[symbol].instrument.tick)
         minute = int(at_ms) // MINUTE * MINUTE
         hour = minute // HOUR * HOUR
         opened = floor_ms(minute, interval)
@@ -156,6 +164,16 @@ class SyntheticMarket:
         return _gather(
             max(start_ms, ANCHOR_MS), end_ms, _BLOCK_MS, lambda block: self._hour_block(symbol, block).bars
         )
+
+    def _second_bars(self, symbol: str, start_ms: int, end_ms: int) -> BarTable:
+        return _gather(
+            start_ms, end_ms, MINUTE, lambda minute: self._seconds.fetch((symbol, minute), self._draw_seconds)
+        )
+
+    def _draw_seconds(self, symbol: str, number: int) -> BarTable:
+        opened = ANCHOR_MS + number * MINUTE
+        minute = self._minute_bars(symbol, opened, opened + MINUTE)
+        return split_minute(minute, self._traits[symbol].instrument.tick)
 
     def _minute_bars(self, symbol: str, start_ms: int, end_ms: int) -> BarTable:
         return _gather(
