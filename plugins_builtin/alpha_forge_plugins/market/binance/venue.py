@@ -18,6 +18,8 @@ class Venue:
     """
 
     name: str
+    traded: str
+    """What a universe of it consists of, for messages."""
     budget: str
     intervals: tuple[str, ...]
     contract_type: str | None
@@ -56,7 +58,8 @@ class Venue:
 _MINUTES_UP = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w")
 
 USDM = Venue(
-    name="Binance USD-M futures",
+    name="Binance USD-M",
+    traded="USD-M perpetuals",
     budget="futures",
     intervals=_MINUTES_UP,
     contract_type="PERPETUAL",
@@ -76,6 +79,7 @@ USDM = Venue(
 
 SPOT = Venue(
     name="Binance spot",
+    traded="spot pairs",
     budget="spot",
     intervals=("1s", *_MINUTES_UP),
     contract_type=None,
