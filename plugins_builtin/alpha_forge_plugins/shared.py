@@ -23,7 +23,10 @@ def alpha_forge_transforms() -> dict[str, str]:
 
 @hookimpl
 def alpha_forge_sinks() -> dict[str, str]:
-    return {"csv_append": "alpha_forge_plugins.sinks.csv_append:CSVAppendSink"}
+    return {
+        "csv_append": "alpha_forge_plugins.sinks.csv_append:CSVAppendSink",
+        "jsonl": "alpha_forge_plugins.sinks.jsonl:JSONLinesSink",
+    }
 
 
 @hookimpl
@@ -32,4 +35,5 @@ def alpha_forge_conformance() -> dict[str, str]:
         "data.binance_futures": "alpha_forge_plugins.conformance.sources:BinanceFuturesConformance",
         "data.files": "alpha_forge_plugins.conformance.sources:FilesConformance",
         "sinks.csv_append": "alpha_forge_plugins.conformance.sinks:CSVAppendConformance",
+        "sinks.jsonl": "alpha_forge_plugins.conformance.sinks:JSONLinesConformance",
     }

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from csv_support import HEADER, opened, prediction, read_back, records, sink, store
 
-from alpha_forge_plugins.sinks import csv_append, csv_file, csv_lock
-from alpha_forge_plugins.sinks.csv_index import KeyIndex
+from alpha_forge_plugins.sinks import append_file, csv_append, csv_rows, file_lock
+from alpha_forge_plugins.sinks.key_index import KeyIndex
 from alpha_forge_sdk import AlphaForgeError, Prediction, RetryLater
 
 HERE = Path(__file__).parent
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """An index that keeps ten keys: what is older must be looked up in the file."""
-    monkeypatch.setattr(csv_append, "KeyIndex", functools.partial(KeyIndex, limit=10))
+    monkeypatch.setattr(append_file, "KeyIndex", functools.partial(KeyIndex, limit=10))
 
 
 def refused(code: str, call: Any, *args: Any) -> AlphaForgeError:
@@ -99,9 +99,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from csv_support import opened, records
-from alpha_forge_plugins.sinks import csv_file
+from alpha_forge_plugins.sinks import append_file
 
-real = csv_file.write_all
+real = append_file.write_all
 def half_and_die(file, data):
     if len(data) > 1000:
         real(file, data[: int(sys.argv[2])])
@@ -110,7 +110,7 @@ def half_and_die(file, data):
 
 made = opened(Path(sys.argv[1]))
 made.emit_batch(records(1))
-csv_file.write_all = half_and_die
+append_file.write_all = half_and_die
 made.emit_batch(records(100, first=1))
 """
 
@@ -146,17 +146,17 @@ def test_a_full_disk_loses_nothing_and_leaves_no_half_batch(
     made = opened(path)
     made.emit_batch(records(1))
     before = path.read_bytes()
-    real = csv_file.write_all
+    real = append_file.write_all
 
     def full(file: Any, data: bytes) -> None:
         real(file, data[:keeps])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(csv_file, "write_all", full)
+    monkeypatch.setattr(append_file, "write_all", full)
     with pytest.raises(OSError, match="No space"):
         made.emit_batch(records(4))
     assert path.read_bytes() == before
-    monkeypatch.setattr(csv_file, "write_all", real)
+    monkeypatch.setattr(append_file, "write_all", real)
     made.emit_batch(records(4))
     made.close()
     assert read_back(path) == records(4)
@@ -231,10 +231,10 @@ def test_two_sinks_in_one_process_see_each_others_rows(path: Path) -> None:
 def test_a_lock_that_is_held_too_long_is_a_fault_that_passes(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(csv_append, "_LOCK_WAIT", 0.02)
+    monkeypatch.setattr(csv_append, "LOCK_WAIT", 0.02)
     made = opened(path)
     with path.open("rb") as other:
-        with csv_lock.exclusive(other, 1.0), pytest.raises(RetryLater, match="lock"):
+        with file_lock.exclusive(other, 1.0), pytest.raises(RetryLater, match="lock"):
             made.emit_batch(records(1))
         made.emit_batch(records(1))
     made.close()
@@ -372,7 +372,7 @@ def test_a_path_that_is_no_file_is_named(tmp_path: Path) -> None:
 def test_keys_older_than_memory_are_found_in_the_file(
     path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    monkeypatch.setattr(csv_file, "_BLOCK", block)
+    monkeypatch.setattr(append_file, "_BLOCK", block)
     sent = [p for i, p in enumerate(records(40)) if i != 5]
     missing = records(40)[5]
     made = opened(path)
@@ -406,7 +406,7 @@ def test_a_key_without_ts_is_never_forgotten(path: Path) -> None:
 
 
 def test_fractions_of_a_second_do_not_confuse_the_order(path: Path) -> None:
-    index = KeyIndex(("ts", "symbol"), limit=1)
+    index = KeyIndex(("ts", "symbol"), csv_rows, limit=1)
     rows = [[f"2026-01-05T13:00:0{s}{f}Z", "A", "1.0", "", "", "", "{}"] for s in (1, 0) for f in ("", ".5")]
     index.add(rows)
     assert [index.is_old(row) for row in rows] == [False, False, True, True]

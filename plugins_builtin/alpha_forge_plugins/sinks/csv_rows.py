@@ -1,4 +1,4 @@
-"""The rows of the prediction CSV: text of a record, and where whole rows end in bytes.
+"""Rows of the prediction CSV: a `Format` of `AppendedFile`.
 
 The dialect is RFC 4180 with ``\\n``: fields with a comma, a quote or a line break are quoted, quotes doubled.
 The last field is a JSON object, never empty, so that a row cut short anywhere can be told from a whole one.
@@ -11,47 +11,23 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 
-from alpha_forge_sdk import Prediction
+from alpha_forge_plugins.sinks.rows import COLUMNS, begins_like_ts
 
-COLUMNS = ("ts", "symbol", "prediction", "frame", "column", "dag_name", "metadata")
 HEADER = (",".join(COLUMNS) + "\n").encode()
-NAMED = ("frame", "column", "dag_name")
-"""Metadata keys with a column of their own."""
-
-SECOND = len("2026-01-05T13:00:00")
-"""Length of a row's start that orders rows by time; fractions and the ``Z`` come after it."""
+LINE_START = b""
 
 _NEEDS_QUOTES = re.compile('[",\r\n]')
 _STARTS_A_ROW = re.compile(rb"\n\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 
-def fields(prediction: Prediction) -> list[str]:
-    """The record as text, in the order of `COLUMNS`. Raises ValueError or TypeError for what CSV can't hold.
-
-    ``ts`` in UTC with ``Z``, microseconds only where there are some; ``prediction`` is the shortest text that
-    reads back to the same float64 (``nan``, ``inf``). A metadata key of `NAMED` stands in its column if it is
-    a non-empty text; all else is in the JSON object, so that reading back gives the same metadata.
-    """
-    rest = dict(prediction.metadata)
-    named = [rest.pop(key) if _plain(rest.get(key)) else "" for key in NAMED]
-    texts = [
-        prediction.ts.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-        prediction.symbol,
-        repr(float(prediction.value)),
-        *named,
-        json.dumps(rest, ensure_ascii=False, separators=(",", ":")) if rest else "{}",
-    ]
+def encode(row: list[str]) -> bytes:
+    """One line of the file. Raises ValueError for text that UTF-8 can't hold, or that CSV readers don't take."""
     limit = csv.field_size_limit()
-    for name, text in zip(COLUMNS, texts, strict=True):
+    for name, text in zip(COLUMNS, row, strict=True):
         if len(text) > limit:
             raise ValueError(f"{name} has {len(text)} characters; CSV readers take at most {limit}")
-    return texts
-
-
-def encode(row: list[str]) -> bytes:
-    """One line of the file. Raises UnicodeEncodeError (a ValueError) for text that UTF-8 can't hold."""
     return (",".join(map(_quoted, row)) + "\n").encode()
 
 
@@ -93,13 +69,9 @@ def is_whole_row(data: bytes) -> bool:
         return False
 
 
-def holds_later_rows(data: bytes) -> bool:
-    """True if a row seems to start inside `data`: a stray quote swallowed rows then; it is no torn row."""
-    return _STARTS_A_ROW.search(data) is not None
-
-
-def _plain(value: object) -> bool:
-    return isinstance(value, str) and value != ""
+def is_torn_row(data: bytes) -> bool:
+    """True if `data` may be the beginning of one row. A stray quote swallows rows that were whole: that is none."""
+    return begins_like_ts(data) and _STARTS_A_ROW.search(data) is None
 
 
 def _quoted(text: str) -> str:

@@ -70,7 +70,7 @@ class Place:
 
     event: int
     where: str
-    """For people: ``after write at csv_file.py:231``."""
+    """For people: ``after write at paths.py:231``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,22 @@
-"""Which keys a prediction CSV already holds, in bounded memory."""
+"""Which keys a file of predictions already holds, in bounded memory."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from operator import itemgetter
+from typing import Protocol
 
-from alpha_forge_plugins.sinks.csv_rows import COLUMNS, SECOND, decode
+from alpha_forge_plugins.sinks.rows import COLUMNS, SECOND
+
+
+class Lines(Protocol):
+    """What the index knows of a file's format. ``LINE_START`` are the bytes of every line before its ts."""
+
+    @property
+    def LINE_START(self) -> bytes: ...
+
+    @property
+    def decode(self) -> Callable[[bytes], Iterator[list[str]]]: ...
 
 
 class KeyIndex:
@@ -13,12 +24,12 @@ class KeyIndex:
 
     Rows are kept by the second of their ts. Beyond twice ``limit`` keys the oldest seconds are forgotten: a
     row newer than those can be judged from memory, and an older one, which is rare, by reading the file
-    again.
     again. A key without ``ts`` has no age, and is never forgotten.
     """
 
-    def __init__(self, dedup_key: Sequence[str], limit: int = 65_536) -> None:
+    def __init__(self, dedup_key: Sequence[str], lines: Lines, limit: int = 65_536) -> None:
         self._key = itemgetter(*(COLUMNS.index(name) for name in dedup_key))
+        self._lines = lines
         self._timed = "ts" in dedup_key
         self._limit = limit
         self._seconds: dict[str, set[Hashable]] = {}
@@ -57,8 +68,16 @@ class KeyIndex:
     def add_data(self, data: bytes) -> None:
         """Note the rows of a block of whole lines. Raises ValueError if they aren't rows of this file."""
         # Blocks come newest first when a file is opened: most of a long file is passed over here, unparsed.
-        if not self._timed or newest_second(data) > self._forgotten.encode():
-            self.add(decode(data))
+        if not self._timed or self.newest_second(data) > self._forgotten.encode():
+            self.add(self._lines.decode(data))
+
+    def newest_second(self, data: bytes) -> bytes:
+        """The newest second of the rows in `data`, or something later.
+
+        Lines are compared without parsing, so that the inside of a quoted field may be taken for a row.
+        """
+        start = len(self._lines.LINE_START)
+        return max(data.split(b"\n"))[start : start + SECOND]
 
     def _second(self, row: Sequence[str]) -> str:
         return row[0][:SECOND] if self._timed else ""
@@ -69,11 +88,3 @@ class KeyIndex:
                 break
             self._count -= len(self._seconds.pop(second))
             self._forgotten = second
-
-
-def newest_second(data: bytes) -> bytes:
-    """The newest second of the rows in `data`, or something later.
-
-    Lines are compared without parsing, so that the inside of a quoted field may be taken for a row.
-    """
-    return max(data.split(b"\n"))[:SECOND]

@@ -1,0 +1,61 @@
+"""A record as a row of text: the columns that every file destination has, and which of them may name a record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+from alpha_forge_sdk import Prediction
+
+COLUMNS = ("ts", "symbol", "prediction", "frame", "column", "dag_name", "metadata")
+NAMED = ("frame", "column", "dag_name")
+"""Metadata keys with a column of their own."""
+
+SECOND = len("2026-01-05T13:00:00")
+"""Length of a ts' text that orders rows by time; fractions and the ``Z`` come after it."""
+
+KeyColumn = Literal["ts", "symbol", "prediction", "frame", "column", "dag_name"]
+
+
+def fields(prediction: Prediction, *, allow_nan: bool = True) -> list[str]:
+    """The record as text, in the order of `COLUMNS`. Raises ValueError or TypeError for what no text file can hold.
+
+    ``ts`` in UTC with ``Z``, microseconds only where there are some; ``prediction`` is the shortest text that
+    reads back to the same float64 (``nan``, ``inf``). A metadata key of `NAMED` stands in its column if it is
+    a non-empty text; all else is in the JSON object, so that reading back gives the same metadata. ``allow_nan``
+    lets that object hold NaN and infinities, which JSON lacks and most readers take.
+    """
+    rest = dict(prediction.metadata)
+    named = [rest.pop(key) if _plain(rest.get(key)) else "" for key in NAMED]
+    return [
+        utc_text(prediction.ts),
+        prediction.symbol,
+        repr(float(prediction.value)),
+        *named,
+        json.dumps(rest, ensure_ascii=False, separators=(",", ":"), allow_nan=allow_nan) if rest else "{}",
+    ]
+
+
+def utc_text(ts: datetime, timespec: str = "auto") -> str:
+    """An instant as ISO 8601 in UTC, with ``Z``."""
+    return ts.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
+def holds_utf8(texts: Sequence[str]) -> None:
+    """Raise UnicodeEncodeError (a ValueError) for text that UTF-8 can't hold: half of a surrogate pair."""
+    for text in texts:
+        text.encode()
+
+
+def begins_like_ts(text: bytes) -> bool:
+    """True if `text` may be the beginning of a row that begins with its ts, however short it was cut off."""
+    return all(
+        chr(byte).isdigit() if wanted == "0" else chr(byte) == wanted
+        for byte, wanted in zip(text, "0000-00-00T00:00:00", strict=False)
+    )
+
+
+def _plain(value: object) -> bool:
+    return isinstance(value, str) and value != ""
