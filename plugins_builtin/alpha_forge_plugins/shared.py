@@ -26,6 +26,7 @@ def alpha_forge_sinks() -> dict[str, str]:
     return {
         "csv_append": "alpha_forge_plugins.sinks.csv_append:CSVAppendSink",
         "jsonl": "alpha_forge_plugins.sinks.jsonl:JSONLinesSink",
+        "sqlite": "alpha_forge_plugins.sinks.sqlite:SQLiteSink",
     }
 
 
@@ -36,4 +37,5 @@ def alpha_forge_conformance() -> dict[str, str]:
         "data.files": "alpha_forge_plugins.conformance.sources:FilesConformance",
         "sinks.csv_append": "alpha_forge_plugins.conformance.sinks:CSVAppendConformance",
         "sinks.jsonl": "alpha_forge_plugins.conformance.sinks:JSONLinesConformance",
+        "sinks.sqlite": "alpha_forge_plugins.conformance.sinks:SQLiteConformance",
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import AfterValidator, Field
 
@@ -21,8 +21,16 @@ def once_each(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+RowKey = Annotated[
+    tuple[Literal["ts", "symbol", "frame", "column", "dag_name"], ...],
+    Field(min_length=1),
+    AfterValidator(once_each),
+]
+"""A key of texts: where rows are replaced, the value that may change can't be a part of it."""
+
+
 class FileParams(Params):
-    """Where to, and what makes a record the same record."""
+    """Where to, and what makes a row the same row."""
 
     path: str = Field(min_length=1, description="the file; missing directories are made")
     dedup_key: Annotated[tuple[KeyColumn, ...], Field(min_length=1), AfterValidator(once_each)] = Field(
