@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     Float = npt.NDArray[np.float64]
     Int = npt.NDArray[np.int64]
+    Codes = npt.NDArray[np.uint8]
 
 BAR_COLUMNS = ("open", "high", "low", "close", "volume")
 """Names of a bar's columns, in the order of every array that holds whole bars."""
@@ -80,12 +81,17 @@ class BarBatch:
 
     ``symbols`` is (n,) int64, positions in the frame's universe, ascending. ``values`` is (5, n) float64 in the
     order of `BAR_COLUMNS`. ``absent`` lists positions whose bar at ``ts`` is certified not to exist.
+
+    For the ledger of bars, None where none is kept: ``origins`` is (n,), codes of where each bar came from, and
+    ``proved`` has for each absent one the instant (ns) up to which the source was known to be silent about it.
     """
 
     ts: int
     symbols: Int
     values: Float
     absent: Int
+    origins: Codes | None = None
+    proved: Int | None = None
 
 
 def _frozen(metadata: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,15 +7,38 @@ import logging
 from collections.abc import Iterable
 
 from alpha_forge.contracts.errors import AlphaForgeError, SourceError
+from alpha_forge.contracts.interval import iso
 from alpha_forge.contracts.plugin import DataSource
 from alpha_forge.contracts.types import BAR_CLOSE, Bar, BarBatch, MarketEvent
 from alpha_forge.plan.graph import FrameSpec, Node
+from alpha_forge.runtime.ledger.origins import Origins
+from alpha_forge.runtime.recent import Revision
 from alpha_forge.runtime.sequencer import BarSequencer
 
 log = logging.getLogger("alpha_forge.feed")
 
+RECONNECTED = "source.reconnected"
+"""`MarketEvent.type` by which a source says that its stream was interrupted and goes on: bars may be missing."""
+
 INBOX_LIMIT = 20_000
 """Closed bars that may wait; beyond it a source that is faster than the graph is paused."""
+
+
+class LogLimit:
+    """Lets one line through for each close, and counts the others: what goes wrong often must not fill a disk."""
+
+    def __init__(self) -> None:
+        self._row = -1
+        self._unsaid = 0
+
+    def more(self, row: int, count: int) -> int | None:
+        """None if `count` things must stay unsaid at `row`; else how many there are besides the first one."""
+        if row == self._row:
+            self._unsaid += count
+            return None
+        more = count - 1 + self._unsaid
+        self._row, self._unsaid = row, 0
+        return more
 
 
 class Feed:
@@ -26,18 +49,23 @@ class Feed:
         self.spec = spec
         self.source = source
         self.sequencer = BarSequencer(spec.interval, spec.symbols)
-        self.inbox: list[tuple[int, Bar]] = []
+        self.origins = Origins()
+        self.inbox: list[tuple[int, Bar, str]] = []
         self.first = asyncio.Event()
         self.first_row: int | None = None
         """Row of the bar that the first event belongs to: everything before it is history."""
         self.newest_ts = 0
         self.events = 0
+        self.reconnected = 0
+        """How often the source has said that its stream was interrupted."""
         self.ended = False
         self._place = {s: i for i, s in enumerate(spec.symbols)}
         self._wake = wake
         self._room = asyncio.Event()
         self._room.set()
         self._task: asyncio.Task[None] | None = None
+        self._refusals = LogLimit()
+        self._revisions = LogLimit()
 
     @property
     def name(self) -> str:
@@ -62,6 +90,9 @@ class Feed:
     def _note(self, event: MarketEvent) -> None:
         self.events += 1
         if event.type != BAR_CLOSE:
+            if event.type == RECONNECTED:
+                self.reconnected += 1
+                self._wake.set()
             return
         if self.first_row is None:
             self.first_row = self.spec.interval.row(event.ts)
@@ -69,7 +100,7 @@ class Feed:
         if event.closed and event.bar is not None and event.symbol is not None:
             place = self._place.get(event.symbol)
             if place is not None:
-                self.inbox.append((place, event.bar))
+                self.inbox.append((place, event.bar, event.origin))
                 self.newest_ts = max(self.newest_ts, event.ts)
                 self._wake.set()
 
@@ -106,15 +137,50 @@ class Feed:
                     "ALPHA_FORGE_DEBUG=1 shows the traceback",
                 ) from error
 
-    def sort_in(self) -> int:
-        """Offer everything that has come to the gate; returns how many bars that were."""
+    def sort_in(self) -> list[Revision]:
+        """Offer everything that has come to the gate; returns the revisions among it, which are logged."""
         inbox, self.inbox = self.inbox, []
         self._room.set()
-        for place, bar in inbox:
-            problem = self.sequencer.offer(place, bar)
-            if problem is not None:
-                log.warning("%s: bar of %s refused: %s", self.name, self.spec.symbols[place], problem)
-        return len(inbox)
+        offer, code = self.sequencer.offer, self.origins.code
+        refused = [
+            (place, problem)
+            for place, bar, origin in inbox
+            if (problem := offer(place, bar, code(origin))) is not None
+        ]
+        if refused:
+            self._report_refused(refused)
+        revisions, self.sequencer.revisions = self.sequencer.revisions, []
+        self.report(revisions)
+        return revisions
+
+    @property
+    def _newest_row(self) -> int:
+        return self.spec.interval.row(self.newest_ts)
+
+    def _report_refused(self, refused: list[tuple[int, str]]) -> None:
+        more = self._refusals.more(self._newest_row, len(refused))
+        if more is not None:
+            place, problem = refused[0]
+            rest = f"; and {more} more bars" if more else ""
+            log.warning("%s: bar of %s refused: %s%s", self.name, self.spec.symbols[place], problem, rest)
+
+    def report(self, revisions: list[Revision]) -> None:
+        """Log revisions: the first one that is seen in each interval, and how many there were besides."""
+        more = self._revisions.more(self._newest_row, len(revisions)) if revisions else None
+        if more is None:
+            return
+        first, name = revisions[0], self.origins.name
+        known = f"{first.processed} ({name(first.processed_origin)})" if first.processed else "nothing"
+        log.warning(
+            "%s: the bar of %s at %s came again with other values: %s was processed and stands, %s now says %s%s",
+            self.name,
+            self.spec.symbols[first.symbol],
+            iso(self.spec.interval.ts(first.row)),
+            known,
+            name(first.other_origin),
+            first.other,
+            f"; and {more} more revisions" if more else "",
+        )
 
     def take(self) -> Iterable[tuple[str, BarBatch]]:
         """What may go to the frames now."""

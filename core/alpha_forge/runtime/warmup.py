@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
@@ -14,11 +14,13 @@ import numpy.typing as npt
 
 from alpha_forge.contracts.interval import Interval, iso
 from alpha_forge.contracts.plugin import DataSource
-from alpha_forge.contracts.types import BarBatch, BarBlock
+from alpha_forge.contracts.types import Bar, BarBatch, BarBlock
 from alpha_forge.plan.graph import EventFlowDAG, FrameSpec
 from alpha_forge.runtime.engine import Engine
 from alpha_forge.runtime.feed import Feed
+from alpha_forge.runtime.ledger.origins import Origins
 from alpha_forge.runtime.progress import Progress
+from alpha_forge.runtime.recent import Revision
 from alpha_forge.runtime.sequencer import refusal
 
 log = logging.getLogger("alpha_forge.warmup")
@@ -26,6 +28,7 @@ log = logging.getLogger("alpha_forge.warmup")
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.uint8]
 
 T = TypeVar("T")
 
@@ -35,10 +38,20 @@ CHUNK = 64
 
 @dataclass(slots=True)
 class History:
-    """Bars of one frame on the grid: ``values`` (5, rows, symbols), NaN where absent; row 0 is number ``first``."""
+    """Bars of one frame on the grid: ``values`` (5, rows, symbols), NaN where absent; row 0 is number ``first``.
+
+    ``origins`` (rows, symbols) has the code of where each bar came from. ``revisions`` are bars that the stream
+    brought meanwhile with other values than history had; here, the stream's are what is processed.
+    """
 
     first: int
     values: Float
+    origins: Codes = field(default_factory=lambda: np.empty((0, 0), dtype=np.uint8))
+    revisions: list[Revision] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.origins.shape != self.values.shape[1:]:
+            self.origins = np.zeros(self.values.shape[1:], dtype=np.uint8)
 
     @property
     def rows(self) -> int:
@@ -86,24 +99,50 @@ class WarmupDataService:
 
     async def fetch(self, feed: Feed, anchor_row: int, bars: int) -> History:
         """The last `bars` rows up to `anchor_row` from the feed's source."""
-        return await fetch_history(feed.source, feed.spec, anchor_row, bars, self._progress)
+        return await fetch_history(feed.source, feed.spec, anchor_row, bars, self._progress, feed.origins)
 
     def merge(self, history: History, feed: Feed) -> None:
-        """Closed bars of the stream that belong to the past win over history."""
-        rest = []
-        for place, bar in feed.inbox:
-            at = feed.spec.interval.row(bar.ts) - history.first
-            if at >= history.rows:
-                rest.append((place, bar))
-            elif at >= 0 and refusal(bar, feed.spec.interval) is None:
-                history.values[:, at, place] = bar[1:]
+        """Closed bars of the stream that belong to the past win over history.
+
+        One with a hole between it and history's newest bar is left to the gate, which knows how to have the hole
+        repaired: history may lag behind the stream, so that its silence there proves nothing.
+        """
+        rest: list[tuple[int, Bar, str]] = []
+        interval = feed.spec.interval
+        newest = history.last_rows()
+        for item in sorted(feed.inbox, key=lambda item: item[1].ts):
+            place, bar, origin = item
+            row = interval.row(bar.ts)
+            if row >= history.first + history.rows or (0 <= newest[place] < row - 1):
+                rest.append(item)
+            elif row >= history.first and refusal(bar, interval) is None:
+                self._take_over(history, row, place, bar, feed.origins.code(origin))
+                newest[place] = max(newest[place], row)
         feed.inbox = rest
+        feed.report(history.revisions)
+
+    def _take_over(self, history: History, row: int, place: int, bar: Bar, origin: int) -> None:
+        at = row - history.first
+        known = history.values[:, at, place].tolist()
+        new = (bar.open, bar.high, bar.low, bar.close, bar.volume)
+        if known[3] == known[3] and tuple(known) != new:
+            its = int(history.origins[at, place])
+            history.revisions.append(Revision(place, row, new, origin, tuple(known), its))
+        history.values[:, at, place] = new
+        history.origins[at, place] = origin
 
 
 async def fetch_history(
-    source: DataSource, spec: FrameSpec, last_row: int, bars: int, progress: Progress
+    source: DataSource,
+    spec: FrameSpec,
+    last_row: int,
+    bars: int,
+    progress: Progress,
+    origins: Origins | None = None,
 ) -> History:
-    """The last `bars` rows up to `last_row` from a source's history, checked at the gate."""
+    """The last `bars` rows up to `last_row` from a source's history, checked at the gate. `origins` gives the codes
+    of where they came from."""
+    origins = origins or Origins()
     history = History(last_row - bars + 1, np.full((5, bars, len(spec.symbols)), np.nan))
     task = f"history of {spec.name}"
     progress.start(task, len(spec.symbols) * bars)
@@ -111,7 +150,8 @@ async def fetch_history(
     refused = 0
     start, end = spec.interval.ts(history.first - 1), spec.interval.ts(last_row)
     async for block in source.history(spec.symbols, start, end):
-        refused += put_block(history, place[block.symbol], block, spec.interval)
+        code = origins.code(block.origin)
+        refused += put_block(history, place[block.symbol], block, spec.interval, code)
         progress.advance(task, len(block))
     progress.finish(task)
     if refused:
@@ -119,7 +159,7 @@ async def fetch_history(
     return history
 
 
-def put_block(history: History, place: int, block: BarBlock, interval: Interval) -> int:
+def put_block(history: History, place: int, block: BarBlock, interval: Interval, origin: int) -> int:
     """Write a block's bars that pass the gate (as `sequencer.refusal` has it); returns how many did not."""
     values = np.stack((block.open, block.high, block.low, block.close, block.volume))
     ts = np.asarray(block.ts, dtype=np.int64)
@@ -129,6 +169,7 @@ def put_block(history: History, place: int, block: BarBlock, interval: Interval)
     good &= (values[1] >= values[[0, 2, 3]].max(axis=0)) & (values[2] <= values[[0, 3]].min(axis=0))
     inside = good & (at >= 0) & (at < history.rows)
     history.values[:, at[inside], place] = values[:, inside]
+    history.origins[at[inside], place] = origin
     return int((~good).sum())
 
 
@@ -229,6 +270,7 @@ class WarmupOrchestrator:
             anchor_row = history.first + history.rows - 1
             owed = _owed_from(history)
             feed.sequencer.begin(owed)
+            feed.sequencer.recent.seed(history.first, history.values, history.origins)
             found[feed.name] = FrameWarmup(
                 feed.spec.interval.ts(anchor_row), int(history.present.sum()), owed
             )
