@@ -24,8 +24,11 @@ def alpha_forge_transforms() -> dict[str, str]:
 @hookimpl
 def alpha_forge_sinks() -> dict[str, str]:
     return {
+        "clickhouse": "alpha_forge_plugins.sinks.clickhouse:ClickHouseSink",
         "csv_append": "alpha_forge_plugins.sinks.csv_append:CSVAppendSink",
+        "dynamodb": "alpha_forge_plugins.sinks.dynamodb:DynamoDBSink",
         "jsonl": "alpha_forge_plugins.sinks.jsonl:JSONLinesSink",
+        "parquet": "alpha_forge_plugins.sinks.parquet:ParquetSink",
         "sqlite": "alpha_forge_plugins.sinks.sqlite:SQLiteSink",
     }
 
@@ -35,7 +38,10 @@ def alpha_forge_conformance() -> dict[str, str]:
     return {
         "data.binance_futures": "alpha_forge_plugins.conformance.sources:BinanceFuturesConformance",
         "data.files": "alpha_forge_plugins.conformance.sources:FilesConformance",
+        "sinks.clickhouse": "alpha_forge_plugins.conformance.clickhouse:ClickHouseSinkConformance",
         "sinks.csv_append": "alpha_forge_plugins.conformance.sinks:CSVAppendConformance",
+        "sinks.dynamodb": "alpha_forge_plugins.conformance.dynamodb:DynamoDBConformance",
         "sinks.jsonl": "alpha_forge_plugins.conformance.sinks:JSONLinesConformance",
+        "sinks.parquet": "alpha_forge_plugins.conformance.sinks:ParquetConformance",
         "sinks.sqlite": "alpha_forge_plugins.conformance.sinks:SQLiteConformance",
     }

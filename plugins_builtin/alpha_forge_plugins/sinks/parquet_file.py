@@ -1,0 +1,158 @@
+"""One Parquet file of predictions: its schema, its rows by key, and how it is written without ever being half there."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import struct
+from collections.abc import Hashable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alpha_forge_plugins.sinks.paths import foreign, named_faults, no_file, other_form, write_all
+from alpha_forge_plugins.sinks.rows import COLUMNS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = tuple[int, str, float, str, str, str, str]
+"""In the order of `COLUMNS`; ts in microseconds since the epoch."""
+
+Version = tuple[int, int, int]
+"""Inode, time of change and size: another writer's rename makes another one."""
+
+
+def schema() -> pa.Schema:
+    """Columns and types of every file: ts in microseconds of UTC, the value as float64, all else text."""
+    import pyarrow as pa
+
+    types: dict[str, Any] = {"ts": pa.timestamp("us", tz="UTC"), "prediction": pa.float64()}
+    return pa.schema([pa.field(n, types.get(n, pa.string()), nullable=False) for n in COLUMNS])
+
+
+def version_of(path: Path) -> Version:
+    """Which version of the file is there. Raises FileNotFoundError."""
+    found = os.stat(path)
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+class PartFile:
+    """A file of the dataset: how many rows, from which ts to which; the rows themselves only while they are needed.
+
+    Rows are changed in memory, and the file is replaced by `write`. What isn't written is forgotten with `forget`.
+    """
+
+    __slots__ = ("_rows", "count", "first", "last", "path", "version")
+
+    def __init__(self, path: Path, version: Version | None) -> None:
+        """What the file's footer says; a file with no `version` is new, and empty.
+
+        Raises AlphaForgeError AF6004, AF6010 for other columns, AF6012 for what is no whole Parquet file.
+        """
+        self.path = path
+        self.version = version
+        self.count, self.first, self.last = 0, 0, -1
+        self._rows: dict[Hashable, Row] | None = {} if version is None else None
+        if version is not None:
+            self._read_footer()
+
+    @property
+    def in_memory(self) -> bool:
+        return self._rows is not None
+
+    def get(self, key: Hashable, ts: int, key_of: Any) -> Row | None:
+        """The row with this key, or None. Reads the file only if it has rows around `ts`, microseconds."""
+        if not self.first <= ts <= self.last:
+            return None
+        return self._loaded(key_of).get(key)
+
+    def set(self, key: Hashable, row: Row, key_of: Any) -> None:
+        """Add the row, or put it in the place of the one with its key; in memory."""
+        rows = self._loaded(key_of)
+        rows[key] = row
+        self.first, self.last = (
+            (min(self.first, row[0]), max(self.last, row[0])) if self.count else (row[0],) * 2
+        )
+        self.count = len(rows)
+
+    def forget(self) -> None:
+        """Release the rows."""
+        self._rows = None
+
+    def write(self) -> None:
+        """Replace the file by the rows in memory: written aside, synced, renamed. Raises OSError; nothing changed then.
+
+        The rename is durable once the directory is synced too.
+        """
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        assert self._rows is not None
+        columns = zip(*self._rows.values(), strict=True)
+        form = schema()
+        table = pa.table([pa.array(c, f.type) for c, f in zip(columns, form, strict=True)], form)
+        stream = pa.BufferOutputStream()
+        parquet.write_table(table, stream)
+        aside = self.path.with_name(f".{self.path.name}")
+        try:
+            with named_faults(aside), io.FileIO(aside, "w") as file:
+                write_all(file, stream.getvalue())
+                os.fsync(file.fileno())
+            os.replace(aside, self.path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                aside.unlink()
+            raise
+        self.version = version_of(self.path)
+
+    def _read_footer(self) -> None:
+        with self._parquet() as file:
+            found = [(f.name, f.type) for f in file.schema_arrow]
+            if found != [(f.name, f.type) for f in schema()]:
+                columns = ", ".join(f"{name} {kind}" for name, kind in found)
+                wanted = ", ".join(f"{f.name} {f.type}" for f in schema())
+                raise other_form(self.path, f"the columns {columns}", wanted)
+            self.count = file.metadata.num_rows
+            groups = [
+                file.metadata.row_group(n).column(0).statistics for n in range(file.metadata.num_row_groups)
+            ]
+            known = all(group is not None and group.has_min_max for group in groups)
+            # A file that others have rewritten may not say: it is looked into whatever is sought then.
+            self.first = min((g.min_raw for g in groups), default=0) if known else -(1 << 63)
+            self.last = max((g.max_raw for g in groups), default=-1) if known else 1 << 63
+
+    def _loaded(self, key_of: Any) -> dict[Hashable, Row]:
+        if self._rows is None:
+            import pyarrow as pa
+
+            with self._parquet() as file:
+                table = file.read(use_threads=False)
+            ts = table.column("ts").cast(pa.int64()).to_pylist()
+            rows = zip(ts, *(table.column(name).to_pylist() for name in COLUMNS[1:]), strict=True)
+            self._rows = {key_of(row): row for row in rows}
+            if len(self._rows) != self.count:
+                raise foreign(self.path, "two rows with the same key")
+        return self._rows
+
+    @contextlib.contextmanager
+    def _parquet(self) -> Any:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        try:
+            with parquet.ParquetFile(self.path) as file:
+                yield file
+        except PermissionError as error:
+            raise no_file(self.path, error.strerror or str(error)) from error
+        except (pa.ArrowException, OSError) as error:
+            raise foreign(self.path, str(error).splitlines()[0]) from error
+
+
+def same_bits(one: Row, other: Row) -> bool:
+    """True if two rows are the same to the last bit: NaN equals NaN here, and -0.0 is not 0.0."""
+    return (*one[:2], *one[3:], struct.pack("<d", one[2])) == (
+        *other[:2],
+        *other[3:],
+        struct.pack("<d", other[2]),
+    )
