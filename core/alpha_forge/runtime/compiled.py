@@ -27,10 +27,11 @@ class Lazy:
 
 
 @Lazy
-def gather_own(data, present, row_numbers, row, capacity, symbols, out):  # type: ignore[no-untyped-def]
-    """Fill `out` (rows, n) from the bottom with each symbol's own bars up to `row`, walking back over holes."""
+def gather_own(data, present, row_numbers, row, reach, capacity, symbols, out):  # type: ignore[no-untyped-def]
+    """Fill `out` (rows, n) from the bottom with each symbol's own bars up to `row`, walking back over holes, at most
+    `reach` rows."""
     rows = out.shape[0]
-    oldest = row - capacity + 1
+    oldest = row - reach + 1
     for j in range(len(symbols)):
         s = symbols[j]
         at_row = row
@@ -92,3 +93,81 @@ def pick_generations(values, choice):  # type: ignore[no-untyped-def]
     for j in range(n):
         out[j] = values[choice[j] * n + j] if choice[j] >= 0 else np.nan
     return out
+
+
+@Lazy
+def squeeze(aligned, present, out):  # type: ignore[no-untyped-def]
+    """(rows, symbols) with a presence mask → each symbol's present rows, one after the other, from the top of `out`."""
+    at = np.zeros(aligned.shape[1], dtype=np.int64)
+    for t in range(aligned.shape[0]):
+        for s in range(aligned.shape[1]):
+            if present[t, s]:
+                out[at[s], s] = aligned[t, s]
+                at[s] += 1
+
+
+@Lazy
+def spread(own, present, out):  # type: ignore[no-untyped-def]
+    """The inverse of `squeeze`; rows where a symbol is absent stay as they are."""
+    at = np.zeros(own.shape[1], dtype=np.int64)
+    for t in range(out.shape[0]):
+        for s in range(out.shape[1]):
+            if present[t, s]:
+                out[t, s] = own[at[s], s]
+                at[s] += 1
+
+
+@Lazy
+def choose_starts(  # type: ignore[no-untyped-def]
+    rows,
+    context,
+    counts,
+    every,
+    settle,
+    known,
+    ready_row,
+    own_bars,
+    upstream,
+    last,
+    generation,
+    seen,
+    start,
+    out,
+):
+    """For each own bar of a chunk: the place at which the state to read began, or -1. `step_generations` for arrays.
+
+    ``rows`` is (places, symbols); the chunk's bars are at ``context`` and after it, ``counts`` of each symbol.
+    ``known`` (places of the chunk, symbols) says whose inputs are known. ``generation``, ``seen``, ``start`` are
+    (slots, symbols); ``ready_row``, ``own_bars``, ``last`` (symbols,); all of them move on in place. ``upstream`` is 0
+    for inputs that are known as soon as their rows are.
+    """
+    slots = generation.shape[0]
+    never = np.iinfo(np.int64).max
+    for s in range(rows.shape[1]):
+        for i in range(counts[s]):
+            row = rows[context + i, s]
+            if upstream > 0 and ready_row[s] == never:
+                own_bars[s] += 1
+                if own_bars[s] >= upstream and known[i, s]:
+                    ready_row[s] = row
+            now = row // every
+            first = last[s] + 1
+            if first < now - slots + 1:
+                first = now - slots + 1
+            for g in range(first, now + 1):
+                slot = g % slots
+                seen[slot, s] = 0
+                start[slot, s] = context + i
+                generation[slot, s] = g if g * every >= ready_row[s] else -1
+            last[s] = now
+            out[i, s] = -1
+            if not known[i, s]:
+                continue
+            for slot in range(slots):
+                seen[slot, s] += 1
+            for back in range(slots):
+                g = now - back
+                slot = g % slots
+                if generation[slot, s] == g and seen[slot, s] >= settle:
+                    out[i, s] = start[slot, s]
+                    break

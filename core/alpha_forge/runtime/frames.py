@@ -20,6 +20,12 @@ FRAME_LOG_SIZE_MULTIPLIER = 2
 MIN_ROWS = 64
 
 
+def ring_rows(warmup_bars: int) -> tuple[int, int]:
+    """Capacity of a frame's ring at first, and the rows that a window of own bars may span, for a warm-up."""
+    capacity = max(MIN_ROWS, warmup_bars * FRAME_LOG_SIZE_MULTIPLIER)
+    return capacity, capacity * 3 // 4
+
+
 class FrameLog:
     """A ring of columns, ``(rows, symbols)`` float64, one row per close of the time grid, with a presence mask.
 
@@ -30,11 +36,15 @@ class FrameLog:
     Bars of one symbol are appended in order (the sequencer sees to that); symbols are independent.
     """
 
-    def __init__(self, interval: Interval, symbols: Sequence[str], columns: Sequence[str], rows: int) -> None:
+    def __init__(
+        self, interval: Interval, symbols: Sequence[str], columns: Sequence[str], warmup_bars: int
+    ) -> None:
         self.interval = interval
         self.symbols = tuple(symbols)
         self.index = {name: i for i, name in enumerate(columns)}
-        self.capacity = max(MIN_ROWS, rows)
+        self.capacity, self.reach = ring_rows(warmup_bars)
+        """``reach``: rows that a window of own bars may span. It never changes, however the ring grows for symbols
+        that are late: what a window holds must not depend on who came when."""
         size = self.size = len(self.symbols)
         self._data = np.full((len(columns), 2 * self.capacity, size), np.nan)
         self._present = np.zeros((2 * self.capacity, size), dtype=np.bool_)
@@ -159,7 +169,7 @@ class FrameLog:
             view = data[end - rows : end]
             return view if len(symbols) == self.size else np.take(view, symbols, axis=1)
         out = np.full((rows, len(symbols)), np.nan)
-        compiled.gather_own(data, self._present, self._rows, row, self.capacity, symbols, out)
+        compiled.gather_own(data, self._present, self._rows, row, self.reach, self.capacity, symbols, out)
         return out
 
     def aligned_rows(self, row: int, rows: int, *, grid: bool = False) -> Int:
@@ -167,7 +177,7 @@ class FrameLog:
 
         With ``grid`` the rows looked at are the last `rows` of the grid, those without any bar left out.
         """
-        oldest = max(self._newest - self.capacity + 1, row - rows + 1 if grid else 0, 0)
+        oldest = max(self._newest - self.capacity + 1, row - (rows if grid else self.reach) + 1, 0)
         row = min(row, self._newest)
         found: list[int] = []
         while row >= oldest and len(found) < rows:

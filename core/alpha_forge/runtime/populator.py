@@ -17,7 +17,8 @@ import numpy.typing as npt
 from alpha_forge.contracts.types import BarBatch
 from alpha_forge.plan.graph import EventFlowDAG, FlowDefinition, FrameSpec, Node
 from alpha_forge.runtime.executor import FlowExecutor
-from alpha_forge.runtime.frames import FRAME_LOG_SIZE_MULTIPLIER, FrameLog
+from alpha_forge.runtime.frames import FrameLog
+from alpha_forge.runtime.known import known_rows
 from alpha_forge.runtime.steps import at, blame
 from alpha_forge.runtime.tracker import ProcessedEventTracker
 
@@ -63,9 +64,7 @@ class FramePopulator:
     def __init__(self, dag: EventFlowDAG) -> None:
         self._dag = dag
         self.logs = {
-            spec.name: FrameLog(
-                spec.interval, spec.symbols, spec.columns, spec.warmup_bars * FRAME_LOG_SIZE_MULTIPLIER
-            )
+            spec.name: FrameLog(spec.interval, spec.symbols, spec.columns, spec.warmup_bars)
             for spec in dag.frames.values()
         }
         self.executor = FlowExecutor(dag, self.logs)
@@ -133,27 +132,11 @@ class FramePopulator:
 
     def begin(self, known: Mapping[str, Int]) -> None:
         """Say, for each data frame, from which row (symbols,) on its bars are known. Call once, before any bar."""
-        for name, state in self._frames.items():
-            node = next(
-                n for n in self._dag.nodes.values() if n.frame == name and n.kind in ("data", "transform")
-            )
-            state.known[:] = known[name] if node.kind == "data" else self._known_derived(node, state.spec)
-            state.closed[:] = state.done[:] = state.known - 1
+        for name, rows in known_rows(self._dag, self._transforms, known).items():
+            state = self._frames[name]
+            state.known[:] = rows
+            state.closed[:] = state.done[:] = rows - 1
             self.executor.known_from(name, state.known)
-
-    def _known_derived(self, node: Node, spec: FrameSpec) -> Int:
-        """First rows of a transform's frame that are made of known rows only."""
-        transform = self._transforms[node.id]
-        first = self._frames[node.source_frames[0]]
-        known = _first_row_at(
-            spec, first.spec.interval.ts(0) + (first.known + node.lookback - 1) * first.spec.interval.ns
-        )
-        for name in node.source_frames[1:]:
-            right = self._frames[name]
-            back = transform.other_lookback(right.spec.interval)
-            ready = right.spec.interval.ts(0) + (right.known + back - 1) * right.spec.interval.ns
-            known = np.maximum(known, _first_row_at(spec, np.full(len(known), ready.max())))
-        return known
 
     def push(self, name: str, batch: BarBatch) -> None:
         """Take the bars of one close of a data frame."""
@@ -193,7 +176,7 @@ class FramePopulator:
         for waiting in self._waiting[state.spec.name]:
             if waiting.rows:
                 rows.append(interval.row(waiting.spec.interval.ts(waiting.rows[0][0])))
-        return min(rows) - state.spec.warmup_bars
+        return min(rows) - state.log.reach + 1
 
     def _close_panel_row(self, state: FrameState, row: int) -> None:
         here = state.log.newest >= row and state.log.has(row)
@@ -309,9 +292,3 @@ class FramePopulator:
 
 def _closes(spec: FrameSpec, numbers: Int) -> Int:
     return spec.interval.offset + numbers * spec.interval.ns
-
-
-def _first_row_at(spec: FrameSpec, ts: Int) -> Int:
-    """Row numbers of the first closes at or after the instants `ts`."""
-    rows: Int = -((spec.interval.offset - ts) // spec.interval.ns)
-    return rows
