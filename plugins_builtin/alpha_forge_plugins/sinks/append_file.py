@@ -30,6 +30,10 @@ _LONGEST_ROW = 8 << 20
 """Bytes; a field is bounded, so that more without a row's end means a stray quote."""
 
 
+Line = tuple[list[str], bytes]
+"""A row, and how it stands in the file: encoded once, when it is judged."""
+
+
 class Format(Lines, Protocol):
     """How rows stand in a file; a module of functions is one. A file begins with ``HEADER``, each row with its ts."""
 
@@ -73,7 +77,7 @@ class AppendedFile:
             self._file.close()
             raise
 
-    def put(self, rows: Sequence[list[str]]) -> int:
+    def put(self, rows: Sequence[Line]) -> int:
         """Store the rows whose key the file doesn't hold, in order, and sync. → how many were new.
 
         Raises RetryLater while another process holds the lock, OSError if the disk refuses (nothing is stored
@@ -81,7 +85,7 @@ class AppendedFile:
         """
         with self._exclusive():
             new = self._not_stored(rows)
-            payload = b"".join(map(self._format.encode, new))
+            payload = b"".join([line for _, line in new])
             try:
                 write_all(self._file, payload)
                 # Also with nothing new: a writer that was killed may have left these very rows unsynced.
@@ -92,7 +96,7 @@ class AppendedFile:
                     self._file.truncate(self._end)
                 raise
             self._end += len(payload)
-            self._index.add(new)
+            self._index.add([row for row, _ in new])
             return len(new)
 
     def close(self) -> None:
@@ -164,17 +168,18 @@ class AppendedFile:
         os.fsync(self._file.fileno())
         return end
 
-    def _not_stored(self, rows: Sequence[list[str]]) -> list[list[str]]:
+    def _not_stored(self, rows: Sequence[Line]) -> list[Line]:
         index = self._index
-        old = [row for row in rows if index.is_old(row)]
+        old = [row for row, _ in rows if index.is_old(row)]
         stored = self._keys_among(old) if old else set()
         new = []
-        for row in rows:
+        for line in rows:
+            row = line[0]
             key = index.key(row)
-            if key in stored or (not index.is_old(row) and row in index):
+            if key in stored or (row in index and not index.is_old(row)):
                 continue
             stored.add(key)
-            new.append(row)
+            new.append(line)
         return new
 
     def _keys_among(self, old: Sequence[list[str]]) -> set[object]:

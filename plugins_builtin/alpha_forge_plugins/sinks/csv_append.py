@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from alpha_forge_plugins.sinks import csv_rows
-from alpha_forge_plugins.sinks.append_file import AppendedFile, check_appended
+from alpha_forge_plugins.sinks.append_file import AppendedFile, Line, check_appended
 from alpha_forge_plugins.sinks.file_sink import LOCK_WAIT, FileSink
 from alpha_forge_plugins.sinks.rows import fields
 from alpha_forge_sdk import Prediction
@@ -43,7 +43,6 @@ class CSVAppendSink(FileSink):
     def _opened(self) -> AppendedFile:
         return AppendedFile(Path(self.params.path), csv_rows, self.params.dedup_key, lock_wait=LOCK_WAIT)
 
-    def _row(self, prediction: Prediction) -> list[str]:
+    def _row(self, prediction: Prediction) -> Line:
         row = fields(prediction)
-        csv_rows.encode(row)
-        return row
+        return row, csv_rows.encode(row)

@@ -18,17 +18,20 @@ from alpha_forge_plugins.sinks.rows import COLUMNS, begins_like_ts
 HEADER = (",".join(COLUMNS) + "\n").encode()
 LINE_START = b""
 
+_QUOTED = re.compile('["\r\n]')
 _NEEDS_QUOTES = re.compile('[",\r\n]')
 _STARTS_A_ROW = re.compile(rb"\n\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 
 def encode(row: list[str]) -> bytes:
     """One line of the file. Raises ValueError for text that UTF-8 can't hold, or that CSV readers don't take."""
+    line = ",".join(row)
+    if line.count(",") >= len(COLUMNS) or _QUOTED.search(line):
+        line = ",".join(map(_quoted, row))
     limit = csv.field_size_limit()
-    for name, text in zip(COLUMNS, row, strict=True):
-        if len(text) > limit:
-            raise ValueError(f"{name} has {len(text)} characters; CSV readers take at most {limit}")
-    return (",".join(map(_quoted, row)) + "\n").encode()
+    if len(line) > limit and (long := [n for n, text in zip(COLUMNS, row, strict=True) if len(text) > limit]):
+        raise ValueError(f"{long[0]} has more than the {limit} characters that CSV readers take")
+    return f"{line}\n".encode()
 
 
 def decode(data: bytes) -> Iterator[list[str]]:

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from alpha_forge_plugins.sinks import jsonl_rows
-from alpha_forge_plugins.sinks.append_file import AppendedFile, check_appended
+from alpha_forge_plugins.sinks.append_file import AppendedFile, Line, check_appended
 from alpha_forge_plugins.sinks.file_sink import LOCK_WAIT, FileSink
 from alpha_forge_plugins.sinks.rows import fields
 from alpha_forge_sdk import Prediction
@@ -44,9 +44,8 @@ class JSONLinesSink(FileSink):
     def _opened(self) -> AppendedFile:
         return AppendedFile(Path(self.params.path), jsonl_rows, self.params.dedup_key, lock_wait=LOCK_WAIT)
 
-    def _row(self, prediction: Prediction) -> list[str]:
+    def _row(self, prediction: Prediction) -> Line:
         if not math.isfinite(prediction.value):
             raise ValueError(f"JSON has no number {float(prediction.value)!r}")
         row = fields(prediction, allow_nan=False)
-        jsonl_rows.encode(row)
-        return row
+        return row, jsonl_rows.encode(row)

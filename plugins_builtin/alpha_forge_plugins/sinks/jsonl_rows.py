@@ -16,6 +16,8 @@ from alpha_forge_plugins.sinks.rows import COLUMNS, NAMED, begins_like_ts
 HEADER = b""
 LINE_START = b'{"ts":"'
 
+_text = json.JSONEncoder(ensure_ascii=False).encode
+
 
 def encode(row: list[str]) -> bytes:
     """One line of the file. Raises UnicodeEncodeError (a ValueError) for text that UTF-8 can't hold.
@@ -24,10 +26,9 @@ def encode(row: list[str]) -> bytes:
     there that have a text.
     """
     ts, symbol, value, *named, metadata = row
-    texts = {"ts": ts, "symbol": symbol}
-    kept = {name: text for name, text in zip(NAMED, named, strict=True) if text}
-    parts = [*map(_member, texts.items()), f'"prediction":{value}', *map(_member, kept.items())]
-    return ("{" + ",".join(parts) + f',"metadata":{metadata}}}\n').encode()
+    kept = "".join([f'"{n}":{_text(t)},' for n, t in zip(NAMED, named, strict=True) if t])
+    line = f'{{"ts":"{ts}","symbol":{_text(symbol)},"prediction":{value},{kept}"metadata":{metadata}}}\n'
+    return line.encode()
 
 
 def decode(data: bytes) -> Iterator[list[str]]:
@@ -63,10 +64,6 @@ def is_torn_row(data: bytes) -> bool:
     if len(text) < len(LINE_START):
         return LINE_START.startswith(text)
     return text.startswith(LINE_START) and begins_like_ts(text[len(LINE_START) :])
-
-
-def _member(item: tuple[str, str]) -> str:
-    return f'"{item[0]}":{json.dumps(item[1], ensure_ascii=False)}'
 
 
 def _object(line: bytes) -> dict[str, Any]:

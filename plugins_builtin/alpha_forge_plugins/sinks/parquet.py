@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from alpha_forge_plugins.sinks.file_sink import LOCK_WAIT, FileParams, FileSink, RowKey
 from alpha_forge_plugins.sinks.parquet_dataset import PredictionDataset, check_dataset
 from alpha_forge_plugins.sinks.parquet_file import Row
-from alpha_forge_plugins.sinks.rows import fields, holds_utf8
+from alpha_forge_plugins.sinks.rows import holds_utf8, metadata_texts
 from alpha_forge_sdk import Prediction
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -74,7 +74,6 @@ class ParquetSink(FileSink):
         )
 
     def _row(self, prediction: Prediction) -> Row:
-        _, symbol, _, frame, column, dag_name, metadata = fields(prediction)
-        holds_utf8((symbol, frame, column, dag_name, metadata))
-        ts = (prediction.ts - _EPOCH) // _MICROSECOND
-        return ts, symbol, float(prediction.value), frame, column, dag_name, metadata
+        rest = metadata_texts(prediction)
+        holds_utf8(prediction.symbol, *rest)
+        return (prediction.ts - _EPOCH) // _MICROSECOND, prediction.symbol, float(prediction.value), *rest

@@ -45,6 +45,8 @@ class PredictionDataset:
 
         ``ts`` must be in `dedup_key`. Raises AlphaForgeError, RetryLater while another process holds the lock.
         """
+        import pyarrow.parquet  # noqa: F401 - now, so that the first batch is as quick as the others
+
         self._path = path
         self._key_of = itemgetter(*(COLUMNS.index(name) for name in dedup_key))
         self._limit = rows_per_file

@@ -132,7 +132,7 @@ class PartFile:
             rows = zip(ts, *(table.column(name).to_pylist() for name in COLUMNS[1:]), strict=True)
             self._rows = {key_of(row): row for row in rows}
             if len(self._rows) != self.count:
-                raise foreign(self.path, "two rows with the same key")
+                raise foreign(self.path, "two rows with the same dedup_key")
         return self._rows
 
     @contextlib.contextmanager

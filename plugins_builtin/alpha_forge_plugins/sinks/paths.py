@@ -13,9 +13,12 @@ from alpha_forge_sdk import AlphaForgeError
 
 
 def make_directory(path: Path) -> None:
-    """Make the directory and those above it where absent. Raises AlphaForgeError AF6003."""
+    """Make the directory and those above it where absent, durably. Raises AlphaForgeError AF6003."""
     try:
+        absent = [one for one in (path, *path.parents) if not one.exists()]
         path.mkdir(parents=True, exist_ok=True)
+        for made in reversed(absent):
+            sync_directory(made.parent)
     except OSError as error:
         raise no_directory(path, error.strerror or str(error)) from error
 

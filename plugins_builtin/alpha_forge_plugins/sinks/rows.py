@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 from alpha_forge_sdk import Prediction
@@ -27,26 +27,31 @@ def fields(prediction: Prediction, *, allow_nan: bool = True) -> list[str]:
     a non-empty text; all else is in the JSON object, so that reading back gives the same metadata. ``allow_nan``
     lets that object hold NaN and infinities, which JSON lacks and most readers take.
     """
-    rest = dict(prediction.metadata)
-    named = [rest.pop(key) if _plain(rest.get(key)) else "" for key in NAMED]
-    return [
-        utc_text(prediction.ts),
-        prediction.symbol,
-        repr(float(prediction.value)),
-        *named,
-        json.dumps(rest, ensure_ascii=False, separators=(",", ":"), allow_nan=allow_nan) if rest else "{}",
-    ]
+    frame, column, dag_name, rest = metadata_texts(prediction, allow_nan=allow_nan)
+    value = repr(float(prediction.value))
+    return [utc_text(prediction.ts), prediction.symbol, value, frame, column, dag_name, rest]
 
 
+def metadata_texts(prediction: Prediction, *, allow_nan: bool = True) -> tuple[str, str, str, str]:
+    """The last four of `COLUMNS`, as `fields` has them. Raises ValueError or TypeError for what JSON can't hold."""
+    metadata = prediction.metadata
+    frame, column, dag_name = [text if isinstance(text := metadata.get(k), str) else "" for k in NAMED]
+    if len(metadata) == len(NAMED) and frame and column and dag_name:  # as it comes from a run
+        return frame, column, dag_name, "{}"
+    rest = {k: v for k, v in metadata.items() if not (k in NAMED and isinstance(v, str) and v)}
+    text = json.dumps(rest, ensure_ascii=False, separators=(",", ":"), allow_nan=allow_nan)
+    return frame, column, dag_name, text
+
+
+@lru_cache(maxsize=64)  # the bars of all symbols close at the same instants
 def utc_text(ts: datetime, timespec: str = "auto") -> str:
     """An instant as ISO 8601 in UTC, with ``Z``."""
     return ts.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
-def holds_utf8(texts: Sequence[str]) -> None:
+def holds_utf8(*texts: str) -> None:
     """Raise UnicodeEncodeError (a ValueError) for text that UTF-8 can't hold: half of a surrogate pair."""
-    for text in texts:
-        text.encode()
+    "".join(texts).encode()
 
 
 def begins_like_ts(text: bytes) -> bool:
@@ -55,7 +60,3 @@ def begins_like_ts(text: bytes) -> bool:
         chr(byte).isdigit() if wanted == "0" else chr(byte) == wanted
         for byte, wanted in zip(text, "0000-00-00T00:00:00", strict=False)
     )
-
-
-def _plain(value: object) -> bool:
-    return isinstance(value, str) and value != ""

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from alpha_forge_plugins.sinks.file_sink import LOCK_WAIT, FileParams, FileSink, RowKey
-from alpha_forge_plugins.sinks.rows import fields, holds_utf8, utc_text
+from alpha_forge_plugins.sinks.rows import holds_utf8, metadata_texts, utc_text
 from alpha_forge_plugins.sinks.sqlite_table import PredictionTable, Row, check_database
 from alpha_forge_sdk import Prediction
 
@@ -67,7 +67,7 @@ class SQLiteSink(FileSink):
         return PredictionTable(Path(params.path), params.table, params.dedup_key, lock_wait=LOCK_WAIT)
 
     def _row(self, prediction: Prediction) -> Row:
-        _, symbol, _, frame, column, dag_name, metadata = fields(prediction)
-        holds_utf8((symbol, frame, column, dag_name, metadata))
+        rest = metadata_texts(prediction)
+        holds_utf8(prediction.symbol, *rest)
         ts = utc_text(prediction.ts, "microseconds")
-        return ts, symbol, float(prediction.value), frame, column, dag_name, metadata
+        return ts, prediction.symbol, float(prediction.value), *rest

@@ -39,7 +39,7 @@ _TYPES = {
     "metadata": "TEXT",
 }
 _CREATE = """CREATE TABLE IF NOT EXISTS "{table}" (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    id INTEGER PRIMARY KEY,
     ts TEXT NOT NULL,
     symbol TEXT NOT NULL,
     prediction CHECK (typeof(prediction) IN ('real', 'null')),
