@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tracemalloc
 import zipfile
 from datetime import date
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alpha_forge_plugins.market.binance import archive
-from alpha_forge_plugins.market.binance.archive import ArchiveError
+from alpha_forge_plugins.market.binance.archive import ArchiveError, ArchiveFile, Bars
 from alpha_forge_sdk import Interval
 
 from .support import exact
@@ -45,11 +46,15 @@ def zipped(text: bytes, *names: str) -> bytes:
     return buffer.getvalue()
 
 
+def read(content: bytes, limit: int = 10**6) -> Bars:
+    return archive.parse_csv(archive.unzip(content, limit), HOUR)
+
+
 @pytest.mark.parametrize("header", [False, True])
 @pytest.mark.parametrize("unit", [1, 1000])
 @pytest.mark.parametrize("rows", [1, 744])
 def test_a_file_reads_the_same_with_or_without_header_in_ms_or_us(header: bool, unit: int, rows: int) -> None:
-    ts, values = archive.parse_zip(zipped(csv(rows, header=header, unit=unit)), HOUR)
+    ts, values = read(zipped(csv(rows, header=header, unit=unit)))
     assert ts.tolist() == [(OPEN + (k + 1) * 3_600_000) * 10**6 for k in range(rows)]
     assert values[0].tolist() == [k + 0.5 for k in range(rows)]
     assert values[4].tolist() == [float(f"1{k}") for k in range(rows)]
@@ -73,7 +78,7 @@ def test_an_empty_file_has_no_bars() -> None:
 def test_a_torn_zip_is_refused(cut: int) -> None:
     whole = zipped(csv(100, header=True))
     with pytest.raises(ArchiveError):
-        archive.parse_zip(whole[: min(cut, len(whole) - 1)], HOUR)
+        read(whole[: min(cut, len(whole) - 1)])
 
 
 @pytest.mark.parametrize(
@@ -89,7 +94,7 @@ def test_a_torn_zip_is_refused(cut: int) -> None:
 )
 def test_what_is_no_file_of_klines_is_refused(content: bytes) -> None:
     with pytest.raises(ArchiveError):
-        archive.parse_zip(content, HOUR)
+        read(content)
 
 
 def test_a_checksum_must_be_that_of_the_bytes() -> None:
@@ -150,10 +155,87 @@ def test_another_page_is_no_listing(body: bytes) -> None:
 
 
 def test_keys() -> None:
-    day = archive.day_file("BTCUSDT", "1h", date(2026, 9, 2))
+    day = archive.day_file("data/futures/um", "BTCUSDT", "1h", date(2026, 9, 2))
     assert day.key == "data/futures/um/daily/klines/BTCUSDT/1h/BTCUSDT-1h-2026-09-02.zip"
-    month = archive.month_file("BTCUSDT", "1h", date(2025, 12, 31))
-    assert month.key == "data/futures/um/monthly/klines/BTCUSDT/1h/BTCUSDT-1h-2025-12.zip"
+    month = archive.month_file("data/spot", "BTCUSDT", "1h", date(2025, 12, 31))
+    assert month.key == "data/spot/monthly/klines/BTCUSDT/1h/BTCUSDT-1h-2025-12.zip"
     assert np.datetime64(month.begin, "ns") == np.datetime64("2025-12-01")
     assert np.datetime64(month.end, "ns") == np.datetime64("2026-01-01")
-    assert "%" in archive.day_file("币USDT", "1h", date(2026, 9, 2)).key
+    assert [file.period for file in month.days()] == [f"2025-12-{day:02d}" for day in range(1, 32)]
+    strange = archive.day_file("data/spot", "币USDT", "1h", date(2026, 9, 2))
+    assert strange.key == "data/spot/daily/klines/%E5%B8%81USDT/1h/%E5%B8%81USDT-1h-2026-09-02.zip"
+    assert strange.key.endswith("/" + strange.name)
+
+
+@pytest.mark.parametrize(
+    ("file", "rows"),
+    [
+        (archive.day_file("data/spot", "A", "1h", date(2026, 2, 28)), 24),
+        (archive.month_file("data/spot", "A", "1h", date(2026, 2, 28)), 28 * 24),
+        (archive.day_file("data/spot", "A", "1s", date(2026, 2, 28)), 86_400),
+        (archive.month_file("data/spot", "A", "1m", date(2026, 1, 28)), 44_640),
+        (archive.month_file("data/spot", "A", "1w", date(2026, 6, 1)), 5),  # Mondays 1, 8, 15, 22, 29
+    ],
+)
+def test_a_file_knows_how_many_bars_open_in_its_period(file: ArchiveFile, rows: int) -> None:
+    interval = Interval.parse(file.interval)
+    assert file.rows(interval) == rows
+    assert 150 * rows < file.max_bytes(interval) < 1000 * rows + 20_000
+
+
+def bomb(size: int, *, declared: int | None = None) -> bytes:
+    """A zip of `size` zero bytes that says it holds `declared`."""
+    content = bytearray(zipped(b"0" * size))
+    if declared is not None:
+        assert content.count(size.to_bytes(4, "little")) == 2, "in the member's header and in the directory"
+        content = content.replace(size.to_bytes(4, "little"), declared.to_bytes(4, "little"))
+    return bytes(content)
+
+
+def test_a_zip_bomb_is_refused_by_what_it_says_and_by_what_comes_out() -> None:
+    limit = 24 * 512
+    with pytest.raises(ArchiveError, match="1000000 bytes inside"):
+        archive.unzip(bomb(1_000_000), limit)
+    liar = bomb(5_000_000, declared=1000)
+    tracemalloc.start()
+    with pytest.raises(ArchiveError):
+        archive.unzip(liar, limit)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000, "what it hides is not unpacked"
+
+
+def test_a_zip_of_thousands_of_members_is_refused_before_it_is_listed() -> None:
+    many = zipped(b"", *(f"{k}.csv" for k in range(5000)))
+    with pytest.raises(ArchiveError, match="bytes, more than"):
+        archive.unzip(many, 24 * 512)
+
+
+def test_a_damaged_member_is_refused() -> None:
+    content = bytearray(zipped(csv(100, header=True)))
+    content[len(content) // 2] ^= 0xFF
+    with pytest.raises(ArchiveError):
+        archive.unzip(bytes(content), 10**6)
+
+
+@pytest.mark.parametrize("damaged", [None, 0, 2])
+def test_files_read_together_are_as_each_alone(damaged: int | None) -> None:
+    texts = [
+        csv(24, header=True),
+        csv(3, header=False, unit=1000),
+        b"",
+        csv(5, header=True)[:-1],  # no newline at its end
+        HEADER.encode(),
+        csv(2, header=False) + b"\n",
+    ]
+    if damaged is not None:
+        texts[damaged] += b"1672538400000,1,x,1,1,1,1,1,1,1,1,0\n"
+    for place, found in enumerate(archive.parse_all(texts, HOUR)):
+        if place == damaged:
+            assert isinstance(found, ArchiveError)
+            continue
+        assert isinstance(found, tuple)
+        ts, values = archive.parse_csv(texts[place], HOUR)
+        assert len(ts) == [24, 3, 0, 5, 0, 2][place]
+        assert found[0].tolist() == ts.tolist()
+        assert found[1].tolist() == values.tolist()

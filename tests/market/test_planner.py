@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alpha_forge_plugins.market.binance.planner import Costs, Published, plan
-from alpha_forge_plugins.market.binance.rest import klines_weight, page_sizes
+from alpha_forge_plugins.market.binance.rest import page_sizes
 from alpha_forge_plugins.market.binance.rows import Rows, blocks, clean, missing
+from alpha_forge_plugins.market.binance.venue import USDM
 from alpha_forge_sdk import Interval
 
 DAY = 86_400 * 10**9
@@ -37,7 +38,7 @@ def test_files_and_pages_cover_the_range_once(
     end = interval.floor(minute * 60 * 10**9)
     start = end - bars * interval.ns
     published = Published.by_calendar(end + back * 10**9)
-    its = plan("BTCUSDT", interval, start, end, published, Costs(weight=weight))
+    its = plan("BTCUSDT", interval, USDM, start, end, published, Costs(weight=weight))
     assert start == its.start <= its.cut <= its.end == end
     for first, second in pairwise(its.files):
         assert first.end == second.begin, "no hole between files, and no bar in two of them"
@@ -50,7 +51,8 @@ def test_files_and_pages_cover_the_range_once(
     for file in its.files:
         assert file.end <= end + back * 10**9, "a file of a period that is not over can't be there"
         assert file.monthly or name not in ("3d", "1w")
-    assert its.weight == sum(klines_weight(size) for size in page_sizes((end - its.cut) // interval.ns))
+    sizes = page_sizes((end - its.cut) // interval.ns, USDM)
+    assert its.weight == sum(USDM.klines_weight(size) for size in sizes)
 
 
 def test_the_dearer_the_weight_the_less_of_it() -> None:
@@ -58,7 +60,7 @@ def test_the_dearer_the_weight_the_less_of_it() -> None:
     end = at("2026-01-20T05:00")
     published = Published.by_calendar(end)
     weights = [
-        plan("A", interval, end - 1188 * interval.ns, end, published, Costs(weight=price)).weight
+        plan("A", interval, USDM, end - 1188 * interval.ns, end, published, Costs(weight=price)).weight
         for price in (0.0, 0.025, 0.5, 10.0)
     ]
     assert weights == sorted(weights, reverse=True)
@@ -69,8 +71,8 @@ def test_few_bars_come_over_rest_and_many_from_the_archive() -> None:
     minute = Interval.parse("1m")
     end = at("2026-01-20T05:00")
     published = Published.by_calendar(end)
-    assert plan("A", minute, end - 60 * minute.ns, end, published, Costs()).files == ()
-    many = plan("A", minute, end - 90 * DAY, end, published, Costs())
+    assert plan("A", minute, USDM, end - 60 * minute.ns, end, published, Costs(weight=0.025)).files == ()
+    many = plan("A", minute, USDM, end - 90 * DAY, end, published, Costs(weight=0.025))
     assert [file.period for file in many.files[:3]] == ["2025-10", "2025-11", "2025-12"]
     assert many.end - many.cut < 2 * DAY
 
@@ -80,8 +82,8 @@ def test_files_on_disk_are_preferred() -> None:
     end = at("2026-01-20T05:00")
     published = Published.by_calendar(end)
     start = end - 1188 * interval.ns
-    kept = plan("A", interval, start, end, published, Costs(), cached=lambda _: True)
-    new = plan("A", interval, start, end, published, Costs())
+    kept = plan("A", interval, USDM, start, end, published, Costs(weight=0.025), cached=lambda _: True)
+    new = plan("A", interval, USDM, start, end, published, Costs(weight=0.025))
     assert kept.weight < new.weight
     assert len(kept.files) > len(new.files)
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from alpha_forge_plugins.market.binance import rest, rest_client
 from alpha_forge_plugins.market.binance.budget import MINUTE, WeightBudget
 from alpha_forge_plugins.market.binance.rest_client import RestClient
+from alpha_forge_plugins.market.binance.venue import SPOT, USDM, Venue
 from alpha_forge_sdk import Interval, SourceError
 
 HOUR = Interval.parse("1h")
@@ -29,29 +30,61 @@ T0 = 1_767_573_000 * 10**9
     ("limit", "weight"), [(1, 1), (99, 1), (100, 2), (499, 2), (500, 5), (1000, 5), (1001, 10), (1500, 10)]
 )
 def test_weight_by_limit(limit: int, weight: int) -> None:
-    assert rest.klines_weight(limit) == weight
+    assert USDM.klines_weight(limit) == weight
 
 
-def test_more_rows_than_a_page_holds_have_no_weight() -> None:
-    with pytest.raises(ValueError, match="1500"):
-        rest.klines_weight(1501)
+@pytest.mark.parametrize("limit", [1, 100, 1000])
+def test_spot_weighs_the_same_for_every_limit(limit: int) -> None:
+    assert SPOT.klines_weight(limit) == 2
 
 
-@given(st.integers(0, 20_000))
-def test_page_sizes_sum_up_and_weigh_no_more_than_equal_pages(rows: int) -> None:
-    sizes = rest.page_sizes(rows)
+@pytest.mark.parametrize(("venue", "most"), [(USDM, 1500), (SPOT, 1000)])
+def test_more_rows_than_a_page_holds_have_no_weight(venue: Venue, most: int) -> None:
+    with pytest.raises(ValueError, match=str(most)):
+        venue.klines_weight(most + 1)
+
+
+def weight_of(limit: int, venue: Venue) -> int:
+    """By the documentation's table, written down a second time."""
+    if venue is SPOT:
+        return 2
+    return 1 if limit < 100 else 2 if limit < 500 else 5 if limit <= 1000 else 10
+
+
+@given(st.integers(0, 20_000), st.sampled_from([USDM, SPOT]))
+def test_page_sizes_sum_up_and_weigh_no_more_than_equal_pages(rows: int, venue: Venue) -> None:
+    sizes = rest.page_sizes(rows, venue)
+    most = 1000 if venue is SPOT else 1500
     assert sum(sizes) == rows
-    assert all(1 <= size <= rest.MAX_LIMIT for size in sizes)
-    weight = sum(map(rest.klines_weight, sizes))
-    for size in (99, 499, 1000, 1500):
+    assert all(1 <= size <= most for size in sizes)
+    weight = sum(weight_of(size, venue) for size in sizes)
+    assert weight == rest.pages_weight(sizes, venue)
+    for size in (99, 499, 1000, most):
         full, part = divmod(rows, size)
-        assert weight <= full * rest.klines_weight(size) + (rest.klines_weight(part) if part else 0)
+        assert weight <= full * weight_of(size, venue) + (weight_of(part, venue) if part else 0)
 
 
-@given(st.integers(0, 5000), st.integers(0, 5000))
-def test_pages_hold_every_bar_of_the_range_once(start: int, rows: int) -> None:
+@pytest.mark.parametrize(
+    ("rows", "venue", "sizes"),
+    [
+        (0, USDM, []),
+        (38, USDM, [38]),
+        (598, USDM, [499, 99]),
+        (998, USDM, [499, 499]),
+        (999, USDM, [999]),
+        (1188, USDM, [499, 499, 190]),
+        (1188, SPOT, [1000, 188]),
+        (1000, SPOT, [1000]),
+    ],
+)
+def test_page_sizes_by_hand(rows: int, venue: Venue, sizes: list[int]) -> None:
+    assert rest.page_sizes(rows, venue) == sizes
+
+
+@given(st.integers(0, 5000), st.integers(0, 5000), st.sampled_from([USDM, SPOT]))
+def test_pages_hold_every_bar_of_the_range_once(start: int, rows: int, venue: Venue) -> None:
     opens: list[int] = []
-    for page in rest.pages(HOUR.ts(start), HOUR.ts(start + rows), HOUR):
+    for page in rest.pages(HOUR.ts(start), HOUR.ts(start + rows), HOUR, venue):
         mine = list(range(page.first, page.last + 1, 3_600_000))
         assert len(mine) == page.limit
         opens += mine
@@ -68,7 +101,7 @@ def test_captured_rows_read_as_json_says(shared_data: Path) -> None:
 
 def test_captured_exchange_info(shared_data: Path) -> None:
     body = (shared_data / "frames" / "rest_fapi_exchangeInfo_trimmed.json").read_bytes()
-    info = rest.parse_exchange_info(body)
+    info = rest.parse_exchange_info(body, USDM)
     assert info.tradable == {"BTCUSDT"}
     assert (info.weight_per_minute, info.server_time) == (2400, 1_791_362_591_474)
 
@@ -78,7 +111,7 @@ def test_bodies_of_another_shape_are_value_errors(body: bytes) -> None:
     with pytest.raises(ValueError):
         rest.parse_klines(body, HOUR)
     with pytest.raises(ValueError):
-        rest.parse_exchange_info(body)
+        rest.parse_exchange_info(body, USDM)
     with pytest.raises(ValueError):
         rest.parse_server_time(body)
 
@@ -179,7 +212,15 @@ def asked(
 
     async def run() -> bytes:
         async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-            client = RestClient(http, "http://exchange", clock or Clock(), patience, 4)
+            client = RestClient(
+                http,
+                "http://exchange",
+                USDM,
+                clock or Clock(),
+                WeightBudget(),
+                patience=patience,
+                concurrency=4,
+            )
             return await client.get("/fapi/v1/klines", {}, 1)
 
     return asyncio.run(run()), count

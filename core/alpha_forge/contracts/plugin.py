@@ -236,10 +236,10 @@ class DataSource(Plugin):
         raise TypeError(f"{type(self).__name__} must define history()")
 
     def explain_history(self, start: int, end: int, now: int, cache_dir: Path) -> Sequence[str]:
-        """How `history` would fetch the closes in (start, end] at ``now`` (ns), and why: lines for ``alpha_forge plan``.
+        """How `history` would fetch the closes in (start, end] at ``now`` (ns), and why: for ``alpha_forge plan``.
 
         Called on a source that was never opened; goes by the calendar and the files in ``cache_dir``, never by the
-        network. Nothing by default.
+        network. Lines of text; none by default.
         """
         return ()
 

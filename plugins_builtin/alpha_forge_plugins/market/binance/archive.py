@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 from xml.etree import ElementTree
 
@@ -18,11 +20,15 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+Bars: TypeAlias = "tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]"
+"""Closes (bars,) in ns, and values (5, bars) open to volume."""
+
 MS = 1_000_000
 DAY = 86_400_000_000_000
 _MICROSECONDS = 10**15  # 16 digits; 13 are ms
 _COLUMNS = ("open_time", "open", "high", "low", "close", "volume")
-_MAX_BYTES = 512 * 2**20  # of one CSV; a month of 1m bars is 5 MB, so a larger one is no archive file
+_ROW = 512  # bytes; a row has about 150
+_SLACK = 16_384  # a header, an archive's directory
 
 
 class ArchiveError(ValueError):
@@ -31,8 +37,12 @@ class ArchiveError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ArchiveFile:
-    """One object: the bars of `symbol` that OPEN in [begin, end), ns; a whole UTC day or calendar month."""
+    """One object: the bars of `symbol` that OPEN in [begin, end), ns; a whole UTC day or calendar month.
 
+    ``folder`` is that of the market, ``data/futures/um``.
+    """
+
+    folder: str
     symbol: str
     interval: str
     period: str
@@ -44,26 +54,43 @@ class ArchiveFile:
         return len(self.period) == 7
 
     @property
+    def name(self) -> str:
+        return quote(f"{self.symbol}-{self.interval}-{self.period}.zip")
+
+    @property
     def key(self) -> str:
         """Its object key, percent-encoded where a symbol isn't ASCII."""
-        stem = f"{self.symbol}-{self.interval}-{self.period}"
-        return quote(f"{prefix(self.symbol, self.interval, self.monthly)}{stem}.zip")
+        return quote(prefix(self.folder, self.symbol, self.interval, self.monthly)) + self.name
+
+    def rows(self, interval: Interval) -> int:
+        """Bars that open in its period."""
+        return interval.row(self.end - 1) - interval.row(self.begin - 1)
+
+    def days(self) -> list[ArchiveFile]:
+        """The daily files of its period."""
+        count = (self.end - self.begin) // DAY
+        dates = [utc_date(self.begin + k * DAY) for k in range(count)]
+        return [day_file(self.folder, self.symbol, self.interval, day) for day in dates]
+
+    def max_bytes(self, interval: Interval) -> int:
+        """What it may hold at most, packed or unpacked: several times what its rows need."""
+        return self.rows(interval) * _ROW + _SLACK
 
 
-def prefix(symbol: str, interval: str, monthly: bool) -> str:
+def prefix(folder: str, symbol: str, interval: str, monthly: bool) -> str:
     """The folder of a symbol's files."""
-    return f"data/futures/um/{'monthly' if monthly else 'daily'}/klines/{symbol}/{interval}/"
+    return f"{folder}/{'monthly' if monthly else 'daily'}/klines/{symbol}/{interval}/"
 
 
-def day_file(symbol: str, interval: str, day: date) -> ArchiveFile:
+def day_file(folder: str, symbol: str, interval: str, day: date) -> ArchiveFile:
     begin = _ns(day)
-    return ArchiveFile(symbol, interval, day.isoformat(), begin, begin + DAY)
+    return ArchiveFile(folder, symbol, interval, day.isoformat(), begin, begin + DAY)
 
 
-def month_file(symbol: str, interval: str, day: date) -> ArchiveFile:
+def month_file(folder: str, symbol: str, interval: str, day: date) -> ArchiveFile:
     """The file of the month that `day` lies in."""
     first = day.replace(day=1)
-    return ArchiveFile(symbol, interval, f"{first:%Y-%m}", _ns(first), _ns(next_month(first)))
+    return ArchiveFile(folder, symbol, interval, f"{first:%Y-%m}", _ns(first), _ns(next_month(first)))
 
 
 def next_month(day: date) -> date:
@@ -123,26 +150,36 @@ def verify(content: bytes, checksum: bytes) -> None:
         raise ArchiveError(f"checksum is {actual}, the archive says {expected[0] if expected else 'nothing'}")
 
 
-def parse_zip(content: bytes, interval: Interval) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """A klines zip → closes (bars,) in ns and values (5, bars) as they stand in the file, in its order.
+def unzip(content: bytes, limit: int) -> bytes:
+    """The one CSV inside a klines zip, of at most `limit` bytes. Raises ArchiveError for anything else.
 
-    Detects for each file whether it has a header and whether its times are ms or µs. Raises ArchiveError.
+    Neither what the zip says of its size nor how much comes out of it passes the limit.
     """
+    if len(content) > limit:
+        raise ArchiveError(f"{len(content)} bytes, more than the {limit} that its bars could need")
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = archive.infolist()
+        with zipfile.ZipFile(io.BytesIO(content)) as container:
+            members = container.infolist()
             if len(members) != 1 or not members[0].filename.endswith(".csv"):
-                raise ArchiveError(f"not one CSV inside but {[m.filename for m in members][:3]}")
-            if members[0].file_size > _MAX_BYTES:
-                raise ArchiveError(f"{members[0].file_size} bytes inside: no file of klines")
-            text = archive.read(members[0])
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+                names = [member.filename[:60] for member in members[:3]]
+                raise ArchiveError(f"not one CSV inside but {len(members)} member(s): {names}")
+            if members[0].file_size > limit:
+                raise ArchiveError(f"{members[0].file_size} bytes inside, its bars need at most {limit}")
+            with container.open(members[0]) as member:
+                # Inflates piece by piece, and checks the size and the CRC that the zip promised.
+                text = member.read(limit + 1)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
         raise ArchiveError(f"torn or damaged zip: {error}") from None
-    return parse_csv(text, interval)
+    if len(text) > limit:
+        raise ArchiveError(f"more than {limit} bytes inside")
+    return text
 
 
-def parse_csv(text: bytes, interval: Interval) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """As `parse_zip`, for the CSV itself."""
+def parse_csv(text: bytes, interval: Interval) -> Bars:
+    """The CSV of a klines file → closes (bars,) in ns and values (5, bars) as they stand in it, in its order.
+
+    Detects whether it has a header, and of each row whether its time is ms or µs. Raises ArchiveError.
+    """
     import numpy as np
     import pyarrow as pa
     from pyarrow import csv
@@ -169,3 +206,36 @@ def parse_csv(text: bytes, interval: Interval) -> tuple[npt.NDArray[np.int64], n
     opens = table["open_time"].to_numpy()
     ts = opens * np.where(opens >= _MICROSECONDS, 1000, MS) + interval.ns
     return ts, np.vstack([table[name].to_numpy() for name in _COLUMNS[1:]])
+
+
+def parse_all(texts: Sequence[bytes], interval: Interval) -> list[Bars | ArchiveError]:
+    """`parse_csv` of each text, or why it can't be read.
+
+    They are read as one where that goes well: starting a reader costs more than the rows of ten days.
+    """
+    import numpy as np
+
+    bodies = [_body(text) for text in texts]
+    counts = [body.count(b"\n") for body in bodies]
+    try:
+        ts, values = parse_csv(b"".join(bodies), interval)
+    except ArchiveError:
+        ts, values = np.empty(0, np.int64), np.empty((5, 0))
+    if len(ts) == sum(counts):
+        edges = np.cumsum([0, *counts])
+        return [(ts[a:b], values[:, a:b]) for a, b in itertools.pairwise(edges.tolist())]
+    return [_parsed(text, interval) for text in texts]
+
+
+def _body(text: bytes) -> bytes:
+    """Its rows alone, each with its line's end."""
+    if text and not text[:1].isdigit():
+        text = text[text.find(b"\n") + 1 :] if b"\n" in text else b""
+    return text if not text or text.endswith(b"\n") else text + b"\n"
+
+
+def _parsed(text: bytes, interval: Interval) -> Bars | ArchiveError:
+    try:
+        return parse_csv(text, interval)
+    except ArchiveError as error:
+        return error

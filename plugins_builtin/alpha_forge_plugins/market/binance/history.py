@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 
 from alpha_forge_plugins.market.binance import rest
 from alpha_forge_plugins.market.binance.archive_client import ArchiveClient
-from alpha_forge_plugins.market.binance.planner import Costs, Plan, Published, plan
+from alpha_forge_plugins.market.binance.planner import MONTHLY_ONLY, Plan, Published, Range, choose
 from alpha_forge_plugins.market.binance.rest_client import RestClient
 from alpha_forge_plugins.market.binance.rows import Rows, blocks, clean, missing
 from alpha_forge_sdk import BarBlock, Interval
@@ -18,11 +19,16 @@ from alpha_forge_sdk import BarBlock, Interval
 log = logging.getLogger(__name__)
 
 _LONG = 1500  # bars; before fetching more than that over REST, one row is asked for to see where they begin
+_MONTH_BY_DAYS = 5000  # bars; a month of fewer is a few requests over REST, and its days would be sixty
 _BRIDGE = 99  # bars that weigh 1: holes nearer to each other are asked for together
 
 
 class History:
-    """Fetches ranges of closed bars for many symbols at a time."""
+    """Fetches ranges of closed bars for many symbols at a time.
+
+    At most `concurrency` parts of about `planner.PART_ROWS` bars are held in memory, however long the range is.
+    ``counts`` tells what has come from where since this was made; the archive's own are beside them.
+    """
 
     def __init__(
         self, client: RestClient, archive: ArchiveClient, interval: Interval, concurrency: int
@@ -31,6 +37,8 @@ class History:
         self._archive = archive
         self._interval = interval
         self._concurrency = concurrency
+        self._listed: dict[str, tuple[int, int]] = {}
+        self.counts: Counter[str] = Counter()
 
     async def blocks(self, symbols: Sequence[str], start: int, end: int) -> AsyncIterator[BarBlock]:
         """Closed bars with start < ts <= end; a symbol's blocks come together and in order."""
@@ -39,87 +47,148 @@ class History:
         end = interval.floor(await self._rest.final_until(end))
         if end <= start or not symbols:
             return
-        pending: set[asyncio.Task[list[BarBlock]]] = set()
+        before = self.counts + self._archive.counts
+        plans = await self._plans(symbols, start, end)
+        parts = ((symbol, part) for symbol, its in plans.items() for part in its.parts(interval))
+        running: deque[asyncio.Task[list[BarBlock]]] = deque()
         try:
-            for symbol, its in await self._plans(symbols, start, end):
-                pending.add(asyncio.create_task(self._symbol(symbol, its)))
-                if len(pending) == self._concurrency:
-                    done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                    for block in _blocks(done):
+            # In order, so that what waits to be taken is never more than the parts that run side by side.
+            for symbol, part in parts:
+                running.append(asyncio.create_task(self._part(symbol, part)))
+                if len(running) == self._concurrency:
+                    for block in await running[0]:
                         yield block
-            while pending:
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                for block in _blocks(done):
+                    running.popleft()
+            while running:
+                for block in await running[0]:
                     yield block
+                running.popleft()
         finally:
-            for task in pending:
+            for task in running:
                 task.cancel()
-            if pending:
-                await asyncio.wait(pending)
+            await asyncio.gather(*running, return_exceptions=True)
+        self._report(len(symbols), self.counts + self._archive.counts - before)
 
-    async def _plans(self, symbols: Sequence[str], start: int, end: int) -> list[tuple[str, Plan]]:
-        """One plan a symbol. Weight costs nothing while the minute's budget holds all, and time beyond it."""
-        published = Published.by_calendar(self._rest.now())
-        plans = self._priced(symbols, start, end, published)
-        if any(its.files for _, its in plans):
+    def _report(self, symbols: int, counts: Counter[str]) -> None:
+        log.info(
+            "history of %d symbol(s): %d bars from the archive (%d files, %d of them on disk), %d over REST",
+            symbols,
+            counts["bars_from_archive"],
+            counts["files_from_disk"] + counts["files_downloaded"],
+            counts["files_from_disk"],
+            counts["bars_over_rest"],
+        )
+        faults = {name: count for name, count in counts.items() if name in _FAULTS and count}
+        if faults:
+            said = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(faults.items()))
+            log.warning("history: %s; REST was asked for the %d bars lacking", said, counts["bars_lacking"])
+
+    async def _plans(self, symbols: Sequence[str], start: int, end: int) -> dict[str, Plan]:
+        """One plan a symbol, by the calendar; and anew by the archive's listing where that says otherwise."""
+        kept = await asyncio.to_thread(self._archive.kept, symbols, self._interval.name)
+        now = self._rest.now()
+        published = Published.by_calendar(now)
+        choice = choose(symbols, self._range(start, end, published, now), kept)
+        if any(its.files for its in choice.plans.values()):
             seen = await self._archive.published(symbols[0], self._interval, published)
             if seen != published:
-                plans = self._priced(symbols, start, end, seen)
-        return plans
-
-    def _priced(
-        self, symbols: Sequence[str], start: int, end: int, published: Published
-    ) -> list[tuple[str, Plan]]:
-        for costs in (Costs(weight=0.0), Costs()):
-            plans = [
-                (symbol, plan(symbol, self._interval, start, end, published, costs, self._archive.cached))
-                for symbol in symbols
-            ]
-            weight = sum(its.weight for _, its in plans)
-            if weight <= 0.8 * self._rest.budget.left(self._rest.now()):
-                break
-        log.info(
-            "history of %d symbol(s): %d archive file(s), REST weight %d",
-            len(plans),
-            sum(len(its.files) for _, its in plans),
-            weight,
+                choice = choose(symbols, self._range(start, end, seen, self._rest.now()), kept)
+        log.debug(
+            "history of %d symbol(s): %d archive file(s), REST weight %d planned",
+            len(choice.plans),
+            sum(len(its.files) for its in choice.plans.values()),
+            choice.weight,
         )
-        return plans
+        return dict(choice.plans)
 
-    async def _symbol(self, symbol: str, its: Plan) -> list[BarBlock]:
-        parts = []
+    def _range(self, start: int, end: int, published: Published, now: int) -> Range:
+        budget = self._rest.budget
+        return Range(
+            self._interval,
+            self._rest.venue,
+            start,
+            end,
+            published,
+            budget.left(now),
+            budget.allowed,
+            self._archive.asks,
+        )
+
+    async def _part(self, symbol: str, its: Plan) -> list[BarBlock]:
+        """The bars of one part, archive first, then what it lacks and what it never had over REST."""
+        if its.end <= self._nothing_until(symbol, its.start):
+            return []
+        parts: list[Rows] = []
+        asked: list[tuple[int, int]] = []
         if its.files:
-            parts.append(await self._from_archive(its))
-            holes = missing(parts[0], self._interval, its.start, its.cut, _BRIDGE)
-        else:
-            holes = []
-        for begin, end in [*holes, (its.cut, its.end)]:
-            parts.append(await self._from_rest(symbol, begin, end))
+            parts.append(await self._from_archive(symbol, its))
+            inside = (parts[0].ts > its.start) & (parts[0].ts <= its.cut)
+            if not inside.all():
+                parts[0] = Rows(parts[0].ts[inside], parts[0].values[:, inside], "archive")
+            self.counts["bars_from_archive"] += len(parts[0].ts)
+            asked = missing(parts[0], self._interval, its.start, its.cut, _BRIDGE)
+            self.counts["bars_lacking"] += (its.cut - its.start) // self._interval.ns - len(parts[0].ts)
+        for begin, end in _joined([*asked, (its.cut, its.end)]):
+            rows = await self._from_rest(symbol, begin, end)
+            self.counts["bars_over_rest"] += len(rows.ts)
+            self.counts["rows_refused"] += rows.refused
+            parts.append(rows)
         return blocks(symbol, parts)
 
-    async def _from_archive(self, its: Plan) -> Rows:
-        fetched = await asyncio.gather(*(self._archive.fetch(file, self._interval) for file in its.files))
-        found = [rows for rows in fetched if rows is not None]
-        ts = np.concatenate([np.empty(0, np.int64), *(rows.ts for rows in found)])
-        values = np.concatenate([np.empty((5, 0)), *(rows.values for rows in found)], axis=1)
-        return clean(ts, values, self._interval, its.start, its.cut, "archive", its.files[0].key)
+    async def _from_archive(self, symbol: str, its: Plan) -> Rows:
+        """The files' bars; of a month that can't be had, those of its days."""
+        rows, lost = await self._archive.fetch(its.files, self._interval)
+        months = [file for file in lost if file.monthly and file.rows(self._interval) > _MONTH_BY_DAYS]
+        if not months or self._interval.name in MONTHLY_ONLY:
+            return rows
+        # A month may be missing because the symbol is younger: its days would be thirty questions in vain.
+        await self._find_first(symbol, its.start, its.end)
+        since = self._nothing_until(symbol, its.start)
+        days = [day for month in months for day in month.days() if since < day.end and day.begin < its.cut]
+        if not days:
+            return rows
+        log.info("%s: %d daily files in place of %s", symbol, len(days), ", ".join(m.period for m in months))
+        more, _ = await self._archive.fetch(days, self._interval)
+        ts = np.concatenate([rows.ts, more.ts])
+        order = np.argsort(ts, kind="stable")
+        values = np.concatenate([rows.values, more.values], axis=1)
+        return Rows(ts[order], values[:, order], "archive")
+
+    async def _find_first(self, symbol: str, start: int, end: int) -> None:
+        """Ask where a symbol's bars begin, once."""
+        if self._listed.get(symbol, (end, end))[0] > start:
+            first = await self._rest.first_open(symbol, self._interval, start // rest.MS)
+            nothing = max(end, self._rest.now())
+            self._listed[symbol] = (start, first * rest.MS if first is not None else nothing)
 
     async def _from_rest(self, symbol: str, start: int, end: int) -> Rows:
         interval = self._interval
         if (end - start) // interval.ns > _LONG:
             # Years before a symbol was listed would cost a page for every 499 bars that never were.
-            first = await self._rest.first_open(symbol, interval, start // rest.MS)
-            start = max(start, first * rest.MS) if first is not None else end
-        pages = rest.pages(start, end, interval) if end > start else []
+            await self._find_first(symbol, start, end)
+        start = max(start, self._nothing_until(symbol, start))
+        pages = rest.pages(start, end, interval, self._rest.venue) if end > start else []
         got = await asyncio.gather(*(self._rest.klines(symbol, interval, page) for page in pages))
         ts = np.concatenate([np.empty(0, np.int64), *(ts for ts, _ in got)])
         values = np.concatenate([np.empty((5, 0)), *(values for _, values in got)], axis=1)
         return clean(ts, values, interval, start, end, "rest", f"{symbol} over REST")
 
+    def _nothing_until(self, symbol: str, start: int) -> int:
+        """The instant up to which REST has said that nothing opens from `start` on; `start` if it wasn't asked."""
+        asked, first = self._listed.get(symbol, (start, start))
+        return first if asked <= start <= first else start
 
-def _blocks(done: Iterable[asyncio.Task[list[BarBlock]]]) -> list[BarBlock]:
-    """What the tasks found; raises what one of them raised, after looking at all of them."""
-    errors = [error for task in done if (error := task.exception()) is not None]
-    if errors:
-        raise errors[0]
-    return [block for task in done for block in task.result()]
+
+_FAULTS = ("files_missing", "files_damaged", "files_uploaded_again", "rows_refused", "rows_repeated")
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges (a, b] without the empty ones; a range that begins where the one before ends is one with it."""
+    joined: list[tuple[int, int]] = []
+    for begin, end in ranges:
+        if begin == end:
+            continue
+        if joined and joined[-1][1] == begin:
+            begin = joined.pop()[0]
+        joined.append((begin, end))
+    return joined

@@ -12,23 +12,14 @@ import msgspec
 from alpha_forge_sdk import Interval, SourceError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
     import numpy.typing as npt
 
+    from alpha_forge_plugins.market.binance.venue import Venue
+
 MS = 1_000_000
-MAX_LIMIT = 1500
-"""Rows of one page at most; one more is refused (-1130)."""
-
-# Documentation and measurement differ at the edges (100 rows: 2 or 1, 500 rows: 5 or 2): the heavier counts.
-_WEIGHTS = ((99, 1), (499, 2), (1000, 5), (MAX_LIMIT, 10))
-
-
-def klines_weight(limit: int) -> int:
-    """Request weight of ``GET /fapi/v1/klines`` with this limit (1 … 1500)."""
-    for rows, weight in _WEIGHTS:
-        if limit <= rows:
-            return weight
-    raise ValueError(f"limit is at most {MAX_LIMIT}, got {limit}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,29 +30,35 @@ class Page:
     last: int
     limit: int
 
-    @property
-    def weight(self) -> int:
-        return klines_weight(self.limit)
 
-
-def page_sizes(rows: int) -> list[int]:
+def page_sizes(rows: int, venue: Venue) -> list[int]:
     """How `rows` bars are cut into pages: least weight first, fewest requests second.
 
-    499 rows weigh 2, the best rate there is; 1000 in one page weigh as much as 499 + 499 + 2 in three.
+    Of USD-M, 499 rows weigh 2, the best rate there is; 1000 in one page weigh as much as 499 + 499 + 2 in three.
     """
+    best = max(venue.weights, key=lambda step: (step[0] / step[1], step[0]))[0]
     sizes: list[int] = []
     while rows > 0:
-        size = rows if 2 * 499 < rows <= 1000 else min(rows, 499)
+        size = min(rows, best)
+        if best < rows <= venue.max_limit:
+            rest = page_sizes(rows - best, venue)
+            if venue.klines_weight(rows) <= venue.klines_weight(best) + pages_weight(rest, venue):
+                size = rows
         sizes.append(size)
         rows -= size
     return sizes
 
 
-def pages(start: int, end: int, interval: Interval) -> list[Page]:
+def pages_weight(sizes: Iterable[int], venue: Venue) -> int:
+    """Request weight of pages with these limits."""
+    return sum(venue.klines_weight(size) for size in sizes)
+
+
+def pages(start: int, end: int, interval: Interval, venue: Venue) -> list[Page]:
     """Requests that cover the closes in (start, end] (ns), oldest first, each bar by exactly one page."""
     first, last = interval.row(start) + 1, interval.row(end)
     result = []
-    for size in page_sizes(last - first + 1):
+    for size in page_sizes(last - first + 1, venue):
         opens = (interval.ts(first) - interval.ns) // MS, (interval.ts(first + size - 1) - interval.ns) // MS
         result.append(Page(*opens, size))
         first += size
@@ -118,7 +115,10 @@ class _ExchangeInfo(msgspec.Struct, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class ExchangeInfo:
-    """What a source needs of ``/fapi/v1/exchangeInfo``: who trades, the budget, the server's time (ms)."""
+    """What a source needs of ``exchangeInfo``: who trades, the budget, the server's time (ms).
+
+    ``others`` are the symbols that can't be traded, each with the reason.
+    """
 
     tradable: frozenset[str]
     others: dict[str, str]
@@ -126,7 +126,7 @@ class ExchangeInfo:
     server_time: int
 
 
-def parse_exchange_info(body: bytes) -> ExchangeInfo:
+def parse_exchange_info(body: bytes, venue: Venue) -> ExchangeInfo:
     """Raises ValueError for a body of another shape."""
     try:
         info = msgspec.json.decode(body, type=_ExchangeInfo)
@@ -134,18 +134,20 @@ def parse_exchange_info(body: bytes) -> ExchangeInfo:
         raise ValueError(f"not an exchangeInfo: {error}: {body[:80]!r}") from None
     tradable, others = set(), {}
     for entry in info.symbols:
-        if entry.status == "TRADING" and entry.contract_type == "PERPETUAL":
-            tradable.add(entry.symbol)
+        status = entry.status or "no status"
+        if venue.contract_type is not None and entry.contract_type != venue.contract_type:
+            others[entry.symbol] = f"{entry.contract_type or 'no contract type'}, {status}"
+        elif entry.status != "TRADING":
+            others[entry.symbol] = status
         else:
-            others[entry.symbol] = (
-                f"{entry.contract_type or 'no contract type'}, {entry.status or 'no status'}"
-            )
+            tradable.add(entry.symbol)
     weights = [
         limit.limit
         for limit in info.rate_limits
         if (limit.rate_limit_type, limit.interval, limit.interval_num) == ("REQUEST_WEIGHT", "MINUTE", 1)
     ]
-    return ExchangeInfo(frozenset(tradable), others, min(weights, default=2400), info.server_time)
+    weight = min(weights, default=venue.weight_per_minute)
+    return ExchangeInfo(frozenset(tradable), others, weight, info.server_time)
 
 
 def parse_server_time(body: bytes) -> int:
@@ -169,13 +171,25 @@ def refusal(body: bytes) -> tuple[int | None, str]:
 
 
 def wait_until(now: int, retry_after: str | None, message: str) -> int:
-    """When requests pass after a 429 or 418, ns: by header, else the ban's end, else the next minute."""
+    """When requests pass after a 429 or 418, ns: by header and by the ban's end, else the next minute."""
+    known = []
     if retry_after is not None and retry_after.strip().isdigit():
-        return now + int(retry_after) * 1_000_000_000
+        known.append(now + int(retry_after) * 1_000_000_000)
     banned = _BANNED.search(message)
     if banned is not None:
-        return int(banned[1]) * MS
-    return (now // 60_000_000_000 + 1) * 60_000_000_000
+        known.append(int(banned[1]) * MS)
+    # Where both are told, the later one holds: a request during a ban prolongs it.
+    return max(known) if known else (now // 60_000_000_000 + 1) * 60_000_000_000
+
+
+# Faults on the exchange's side of which the next request may know nothing: disconnected, unexpected response,
+# timeout, overloaded, shutting down.
+_PASSING = frozenset({-1001, -1006, -1007, -1008, -1016})
+
+
+def passes(status: int, body: bytes) -> bool:
+    """Whether the same request may succeed a little later: faults of a server, and a firewall's 403."""
+    return status >= 500 or status == 403 or refusal(body)[0] in _PASSING
 
 
 def stranger(url: str, what: str) -> SourceError:
@@ -190,6 +204,12 @@ def stranger(url: str, what: str) -> SourceError:
 def refused(url: str, status: int, body: bytes) -> SourceError:
     """The error for an answer that no repetition would change."""
     code, message = refusal(body)
+    if status == 403 and code is None:
+        return SourceError(
+            "AF5005",
+            f"{url} is shut to this address by a firewall (HTTP 403): {message!r}",
+            "too many requests, or a proxy in between that forbids them: wait some minutes, open the URL by hand",
+        )
     if status == 451:
         return SourceError(
             "AF5004",

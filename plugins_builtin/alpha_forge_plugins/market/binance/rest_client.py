@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from alpha_forge_plugins.market.binance.venue import Venue
     from alpha_forge_sdk import Interval
 
 log = logging.getLogger(__name__)
@@ -34,24 +37,43 @@ def backoff(attempt: int, first: float = _FIRST_DELAY, longest: float = _LONGEST
     return random.uniform(0.0, min(longest, first * 2.0 ** min(attempt, 30)))
 
 
+def shared_budget(shared: dict[tuple[str, ...], Any], base: str, venue: Venue) -> WeightBudget:
+    """The budget of a host's counter of weight: one for all sources that have the same `shared` mapping."""
+    key = ("binance", "weight", urlsplit(base).netloc, venue.budget)
+    budget: WeightBudget = shared.setdefault(key, WeightBudget(venue.weight_per_minute))
+    return budget
+
+
 class RestClient:
-    """Requests to one exchange's REST service, within its budget.
+    """Requests to one exchange's REST service, within the budget that all clients of the host in this process share.
 
     Waits that the exchange imposes (next minute, ``Retry-After``, a ban) pass in its own time, on `clock`.
-    The pauses after faults of the network are real seconds. A wait of more than `patience` is an error.
+    The pauses after faults of the network are real seconds. Refusals that add up to more than `patience` are an
+    error. `timeout` is that of `http`; an answer that takes longer than three of them as a whole is given up.
     """
 
     def __init__(
-        self, http: httpx.AsyncClient, base: str, clock: Clock, patience: float, concurrency: int
+        self,
+        http: httpx.AsyncClient,
+        base: str,
+        venue: Venue,
+        clock: Clock,
+        budget: WeightBudget,
+        *,
+        patience: float = 600.0,
+        concurrency: int = 8,
+        timeout: float = 10.0,
     ) -> None:
         self._http = http
         self._base = base
         self._clock = clock
         self._patience = patience
+        self._longest = 3 * timeout
         self._slots = asyncio.Semaphore(concurrency)
         self._offset = 0
         self._server_seen = 0
-        self.budget = WeightBudget()
+        self.venue = venue
+        self.budget = budget
 
     def now(self) -> int:
         """The exchange's time, ns, as well as it is known."""
@@ -59,10 +81,15 @@ class RestClient:
 
     async def exchange_info(self) -> rest.ExchangeInfo:
         """Who trades; sets the budget and the offset to the exchange's clock. Raises SourceError."""
-        asked = self._clock.now()
-        info = await self._parsed("/fapi/v1/exchangeInfo", {}, 1, rest.parse_exchange_info)
+        venue, asked = self.venue, self._clock.now()
+        info = await self._parsed(
+            venue.exchange_info_path,
+            {},
+            venue.exchange_info_weight,
+            lambda body: rest.parse_exchange_info(body, venue),
+        )
         self._learn(info.server_time * rest.MS, asked)
-        self.budget = WeightBudget(info.weight_per_minute)
+        self.budget.limit = info.weight_per_minute
         return info
 
     @property
@@ -77,7 +104,7 @@ class RestClient:
         """
         if end > self._server_seen:
             asked = self._clock.now()
-            self._learn(await self._parsed("/fapi/v1/time", {}, 1, rest.parse_server_time), asked)
+            self._learn(await self._parsed(self.venue.time_path, {}, 1, rest.parse_server_time), asked)
         return min(end, self._server_seen)
 
     def _learn(self, server: int, asked: int) -> None:
@@ -91,14 +118,20 @@ class RestClient:
         times: dict[str, str | int] = {"startTime": page.first, "endTime": page.last, "limit": page.limit}
         query = {"symbol": symbol, "interval": interval.name, **times}
         return await self._parsed(
-            "/fapi/v1/klines", query, page.weight, lambda b: rest.parse_klines(b, interval)
+            self.venue.klines_path,
+            query,
+            self.venue.klines_weight(page.limit),
+            lambda body: rest.parse_klines(body, interval),
         )
 
     async def first_open(self, symbol: str, interval: Interval, start: int) -> int | None:
         """The open time (ms) of the symbol's first bar that opens at or after `start` (ms), or None."""
         query: dict[str, str | int] = {"symbol": symbol, "interval": interval.name}
         query |= {"startTime": start, "limit": 1}
-        ts, _ = await self._parsed("/fapi/v1/klines", query, 1, lambda b: rest.parse_klines(b, interval))
+        weight = self.venue.klines_weight(1)
+        ts, _ = await self._parsed(
+            self.venue.klines_path, query, weight, lambda body: rest.parse_klines(body, interval)
+        )
         return (int(ts[0]) - interval.ns) // rest.MS if len(ts) else None
 
     async def _parsed(
@@ -118,30 +151,48 @@ class RestClient:
         """The body of a 200. Faults that pass are retried; anything else raises SourceError."""
         url = self._base + path
         async with self._slots:
-            attempt = 0
+            failures, refused_since = 0, None
             while True:
                 sent = await self._reserve(weight)
                 cause: str
                 try:
-                    answer = await self._http.get(url, params=query)
-                except (httpx.TransportError, httpx.DecodingError) as error:
+                    answer = await self._send(url, query)
+                except _HeldBack:
+                    continue
+                except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
+                    if (tls := tls_failure(error)) is not None:
+                        raise untrusted(url, tls) from None
                     cause = f"{type(error).__name__}: {error}".rstrip(": ")
                 else:
                     self._observe(sent, answer)
                     if answer.status_code == 200:
                         return answer.content
                     if answer.status_code in (418, 429):
-                        self._block(url, answer)
+                        refused_since = refused_since or self.now()
+                        self._block(url, answer, refused_since)
                         continue
-                    # -1007 is the exchange's own timeout; a WAF's 403 and 4xx bodies don't pass by waiting.
-                    if answer.status_code < 500 and rest.refusal(answer.content)[0] != -1007:
+                    if not rest.passes(answer.status_code, answer.content):
                         raise rest.refused(url, answer.status_code, answer.content)
                     cause = f"HTTP {answer.status_code}"
-                attempt += 1
-                if attempt >= _ATTEMPTS:
-                    raise unreachable(url, cause, attempt)
-                log.warning("%s: %s (attempt %d of %d)", url, cause, attempt, _ATTEMPTS)
-                await asyncio.sleep(backoff(attempt))
+                    if answer.status_code == 403 and failures + 1 >= _ATTEMPTS:
+                        raise rest.refused(url, answer.status_code, answer.content)
+                failures += 1
+                if failures >= _ATTEMPTS:
+                    raise unreachable(url, cause, failures)
+                log.warning("%s: %s (attempt %d of %d)", url, cause, failures, _ATTEMPTS)
+                await asyncio.sleep(backoff(failures))
+
+    async def _send(self, url: str, query: Mapping[str, str | int]) -> httpx.Response:
+        """One request. Raises `_HeldBack`, with nothing sent, if a ban has come since the weight was reserved."""
+
+        async def look_again(event: str, _: object) -> None:
+            # Between the reservation and the first byte lie a name look-up and two handshakes.
+            if event.endswith("send_request_headers.started") and self.budget.blocked_until(self.now()):
+                raise _HeldBack
+
+        # The client's timeouts are for each read: a body that comes in drops never meets them.
+        async with asyncio.timeout(self._longest):
+            return await self._http.get(url, params=query, extensions={"trace": look_again})
 
     async def _reserve(self, weight: int) -> int:
         """Wait until the budget admits `weight`; returns the instant it was reserved at."""
@@ -151,7 +202,7 @@ class RestClient:
             if at <= now:
                 return now
             if at - now > self._patience * 1e9:
-                raise _banned(self._base, (at - now) / 1e9)
+                raise _refused_too_long(self._base, (at - now) / 1e9)
             await self._clock.sleep((at - now) / 1e9)
 
     def _observe(self, sent: int, answer: httpx.Response) -> None:
@@ -159,7 +210,8 @@ class RestClient:
         if used.isdigit():
             self.budget.observe(sent, int(used))
 
-    def _block(self, url: str, answer: httpx.Response) -> None:
+    def _block(self, url: str, answer: httpx.Response, since: int) -> None:
+        """Hold all requests back until the exchange takes them again; `since` is this request's first refusal."""
         _, message = rest.refusal(answer.content)
         now = self.now()
         until = rest.wait_until(now, answer.headers.get("Retry-After"), message)
@@ -167,6 +219,36 @@ class RestClient:
         until = max(until, now) + int(random.uniform(0.1, 1.0) * 1e9)
         log.warning("%s: HTTP %d, waiting %.1f s: %s", url, answer.status_code, (until - now) / 1e9, message)
         self.budget.block(until)
+        if until - since > self._patience * 1e9:
+            raise _refused_too_long(self._base, (until - now) / 1e9)
+
+
+class _HeldBack(Exception):
+    """A request that was not sent because of a ban."""
+
+
+def tls_failure(error: BaseException | None) -> str | None:
+    """Why no trust could be established, if that is what failed; None for faults that may pass."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message or str(error)
+        if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
+            return f"{error.reason}: no TLS is spoken there"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "UNSUPPORTED_PROTOCOL"})
+
+
+def untrusted(url: str, cause: str) -> SourceError:
+    """The error for a server whose certificate proves nothing, or that speaks no TLS; `cause` by `tls_failure`."""
+    return SourceError(
+        "AF5018",
+        f"{url} can't be trusted: {cause}",
+        "check the scheme and host in endpoints and the clock of this machine; behind a proxy that opens TLS, set "
+        "SSL_CERT_FILE to its certificate",
+    )
 
 
 def unreachable(url: str, cause: str, attempts: int) -> SourceError:
@@ -177,7 +259,7 @@ def unreachable(url: str, cause: str, attempts: int) -> SourceError:
     )
 
 
-def _banned(base: str, seconds: float) -> SourceError:
+def _refused_too_long(base: str, seconds: float) -> SourceError:
     return SourceError(
         "AF5002",
         f"{base} refuses requests from this address for {seconds:.0f} s more (rate limit or ban)",

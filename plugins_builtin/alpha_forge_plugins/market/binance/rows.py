@@ -19,11 +19,15 @@ Float = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Bars of one symbol: closes (bars,) in ns, values (5, bars) open to volume, and their origin."""
+    """Bars of one symbol: closes (bars,) in ns, values (5, bars) open to volume, and their origin.
+
+    ``refused`` rows of the range came with them and were no bars.
+    """
 
     ts: Int
     values: Float
     origin: str
+    refused: int = 0
 
 
 def clean(ts: Int, values: Float, interval: Interval, start: int, end: int, origin: str, what: str) -> Rows:
@@ -44,7 +48,7 @@ def clean(ts: Int, values: Float, interval: Interval, start: int, end: int, orig
         # Stable order: of equal closes the last one in the file is the last one here.
         last = np.append(ts[keep[1:]] != ts[keep[:-1]], True)
         keep = keep[last]
-    return Rows(ts[keep], np.ascontiguousarray(values[:, keep]), origin)
+    return Rows(ts[keep], np.ascontiguousarray(values[:, keep]), origin, refused)
 
 
 def missing(rows: Rows, interval: Interval, start: int, end: int, bridge: int) -> list[tuple[int, int]]:

@@ -10,7 +10,9 @@ import difflib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -31,6 +33,7 @@ from alpha_forge_sdk import (
 if TYPE_CHECKING:
     import httpx
 
+    from alpha_forge_plugins.market.binance.cache import FileCache
     from alpha_forge_plugins.market.binance.feed import Feed
     from alpha_forge_plugins.market.binance.history import History
     from alpha_forge_plugins.market.binance.rest import ExchangeInfo
@@ -170,15 +173,31 @@ class BinanceSource(DataSource):
         """
         from alpha_forge_plugins.market.binance.archive_client import ArchiveClient
         from alpha_forge_plugins.market.binance.history import History
-        from alpha_forge_plugins.market.binance.rest_client import RestClient
+        from alpha_forge_plugins.market.binance.rest_client import RestClient, shared_budget
 
-        where, count = self.params.endpoints, self.params.concurrency
+        where, params = self.params.endpoints, self.params
         self._context = context
-        self._rest = RestClient(self._client("rest"), where.rest, context.clock, self.params.patience, count)
-        archive = ArchiveClient(
-            self._client("archive"), where.archive, where.listing, context.cache_dir, not where.public, count
+        self._rest = RestClient(
+            self._client("rest"),
+            where.rest,
+            self.venue,
+            context.clock,
+            shared_budget(context.shared, where.rest, self.venue),
+            patience=params.patience,
+            concurrency=params.concurrency,
+            timeout=params.request_timeout,
         )
-        self._history = History(self._rest, archive, self._interval, count)
+        archive = ArchiveClient(
+            self._client("archive"),
+            where.archive,
+            where.listing,
+            self.venue,
+            self._file_cache(context.cache_dir),
+            ask=not where.public,
+            concurrency=params.concurrency,
+            timeout=params.request_timeout,
+        )
+        self._history = History(self._rest, archive, self._interval, params.concurrency)
         info = await self._rest.exchange_info()
         self._check_universe(info)
         speed = self._server_clock.speed if self._server_clock is not None else 1.0
@@ -187,6 +206,12 @@ class BinanceSource(DataSource):
                 "the clock is %.1f s off the exchange's; synchronize it (NTP), timers depend on it",
                 self._rest.skew,
             )
+
+    def _file_cache(self, cache_dir: Path) -> FileCache:
+        from alpha_forge_plugins.market.binance.cache import FileCache
+
+        host = urlsplit(self.params.endpoints.archive).netloc
+        return FileCache(cache_dir / "binance" / host.replace(":", "_"))
 
     def _check_universe(self, info: ExchangeInfo) -> None:
         wrong = [symbol for symbol in self.params.universe if symbol not in info.tradable]
@@ -214,23 +239,26 @@ class BinanceSource(DataSource):
         ``source.connected`` and ``source.reconnected`` come when a connection has proved that it delivers. A
         server's clock that stood until now is read again before the first event of all.
         """
-        from alpha_forge_plugins.market.binance.connection import SocketSettings
-        from alpha_forge_plugins.market.binance.feed import Feed
+        from alpha_forge_plugins.market.binance.connects import ConnectBudget
+        from alpha_forge_plugins.market.binance.feed import Feed, FeedSettings
 
-        params = self.params
-        feed = Feed(
-            SocketSettings(
-                url=params.endpoints.ws,
-                interval=self._interval,
-                open_timeout=params.request_timeout,
-                silence=params.silence,
-                lifetime=params.connection_lifetime,
-            ),
-            params.universe,
-            params.streams_per_connection,
-            self._opened().clock,
-            self._synchronize,
+        params, context = self.params, self._opened()
+        budget = context.shared.setdefault(
+            ("shared", "connects", params.endpoints.ws), ConnectBudget(self.venue.connects)
         )
+        speed = self._server_clock.speed if self._server_clock is not None else 1.0
+        settings = FeedSettings(
+            url=params.endpoints.ws,
+            venue=self.venue,
+            interval=self._interval,
+            open_timeout=params.request_timeout,
+            silence=params.silence,
+            lifetime=params.connection_lifetime,
+            bar=self._interval.seconds / speed,
+            patience=params.patience,
+            per_connection=params.streams_per_connection,
+        )
+        feed = Feed(settings, params.universe, context.clock, budget, self._synchronize)
         self._feeds.add(feed)
         try:
             async for event in feed.start():
