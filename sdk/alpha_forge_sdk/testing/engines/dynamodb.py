@@ -43,7 +43,14 @@ _STOP_SECONDS = 1.0
 _TABLE_MS = 20
 """How long a table stays CREATING or DELETING: long enough to be seen."""
 
-_UNTIL_INPUT_ENDS = "process.stdin.on('end', () => process.exit()).resume(); require(process.argv[1])"
+_SERVE = """
+process.stdin.on('end', () => process.exit()).resume()
+process.on('uncaughtException', (error) => {
+  if (error.code !== 'ECONNRESET') { console.error(error); process.exit(1) }
+})
+require(process.argv[1])
+"""
+"""dynalite throws when a client hangs up in the middle of a request, which is no reason for a server to end."""
 
 
 class DynamoDB:
@@ -207,7 +214,7 @@ def _dynalite() -> tuple[str, ...]:
     script = Path(found).resolve()
     if not script.is_file():
         raise EngineMissing(f"{DYNALITE_VARIABLE} names {found}, which is no file; {CURE}")
-    return node, "--eval", _UNTIL_INPUT_ENDS, str(script)
+    return node, "--eval", _SERVE, str(script)
 
 
 def start_dynamodb(folder: Path) -> DynamoDB:
