@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from alpha_forge_plugins.market.binance.messages import (
     Ack,
+    Foreign,
     FrameDecoder,
     Refusal,
     Shutdown,
@@ -51,7 +52,8 @@ def captured(folder: Path) -> list[bytes]:
     return (folder / "frames" / "frames.jsonl").read_bytes().splitlines()
 
 
-def test_every_captured_kline_reads_as_json_says(shared_data: Path) -> None:
+@pytest.mark.real_data
+def test_every_captured_kline_reads_as_json_says_to_the_last_digit(shared_data: Path) -> None:
     read = 0
     for line in captured(shared_data):
         message = json.loads(line)
@@ -59,16 +61,32 @@ def test_every_captured_kline_reads_as_json_says(shared_data: Path) -> None:
         kline = payload["k"]
         event = decoder(kline["i"], payload.get("s", "-")).read(line, 0.0)
         if payload["e"] != "kline":
-            assert isinstance(event, Unreadable)
+            assert event == Foreign(payload["e"])
             continue
         assert isinstance(event, MarketEvent)
         assert event.bar is not None
         assert event.closed is kline["x"]
         assert event.symbol == payload["s"]
-        assert tuple(event.bar[1:]) == tuple(float(kline[key]) for key in "ohlcv")
+        # repr is the shortest decimal that reads back as this float: equal, nothing was lost on the way.
+        assert [Decimal(repr(value)) for value in event.bar[1:]] == [Decimal(kline[key]) for key in "ohlcv"]
         assert event.ts == event.bar.ts == (kline["T"] + 1) * 1_000_000
         read += 1
     assert read == 14 - 1
+
+
+@pytest.mark.real_data
+def test_captured_streams_are_noted_as_heard_and_told_apart(shared_data: Path) -> None:
+    """One decoder a market reads all of its frames, combined or raw, and notes when each stream spoke."""
+    frames = [line for line in captured(shared_data) if json.loads(line).get("data", {}).get("e") == "kline"]
+    assert frames
+    for now, line in enumerate(frames, start=1):
+        message = json.loads(line)
+        kline = message["data"]["k"]
+        d = decoder(kline["i"], kline["s"], "OTHERUSDT")
+        d.read(line, float(now))
+        heard = {name.decode(): stream.seen for name, stream in d.streams.items()}
+        assert heard.pop(message["stream"]) == now
+        assert set(heard.values()) == {None}
 
 
 @pytest.mark.parametrize("raw", [False, True])
@@ -136,6 +154,57 @@ def test_what_is_no_bar_of_ours_is_unreadable_and_says_why(changes: dict[str, An
 )
 def test_control_messages_in_every_form_that_is_seen(message: dict[str, Any], expected: object) -> None:
     assert decoder().read(json.dumps(message, separators=(",", ":")).encode(), 0.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "event"),
+    [
+        ({"e": "aggTrade", "E": 1, "s": "BTCUSDT"}, "aggTrade"),
+        ({"stream": "btcusdt@depth", "data": {"e": "depthUpdate", "b": []}}, "depthUpdate"),
+        ({"stream": "!x", "data": {"e": "somethingNew", "k": None}}, "somethingNew"),
+    ],
+)
+def test_events_that_nobody_asked_for_are_no_fault(message: dict[str, Any], event: str) -> None:
+    assert decoder().read(json.dumps(message).encode(), 0.0) == Foreign(event)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"code": "2", "msg": "text where a number belongs"}',
+        '{"error": {"code": null}}',
+        '{"stream": "x", "data": []}',
+        '{"e": "kline", "s": "BTCUSDT", "k": null}',
+        '{"e": 7}',
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "null",
+        '""',
+        "",
+        "\x00",
+        '{"stream":"btcusdt@kline_1m","data":{"e":"kline","s":"BTCUSDT","k":{"t":1e400}}}',
+        frame(t=10**18, x=True).decode(),
+        frame(t=-60_000, x=True).decode(),
+        frame(x=True).decode()[:-20],
+        frame(x=True).decode() + "}",
+    ],
+)
+def test_garbage_is_unreadable_and_raises_nothing(text: str) -> None:
+    answer = decoder().read(text.encode(), 0.0)
+    assert isinstance(answer, Unreadable)
+    assert len(answer.reason) < 400
+
+
+def test_a_name_that_is_escaped_in_the_envelope_is_heard_too() -> None:
+    d = decoder("1m", "币安人生USDT")
+    text = frame(s="币安人生USDT", x=True)
+    assert b"\\u" in text, "json.dumps escapes what is not ASCII"
+    assert isinstance(d.read(text, 7.0), MarketEvent)
+    raw = json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":")).encode()
+    (stream,) = d.streams.values()
+    assert stream.seen == 7.0
+    assert isinstance(d.read(raw, 8.0), MarketEvent)
+    assert stream.seen == 8.0
 
 
 @given(

@@ -1,180 +1,143 @@
-"""One WebSocket connection: connect, subscribe, read until it ends. Reconnecting is the feed's business."""
+"""The thin loop around one WebSocket: connect, send what it is told, read until it ends. It decides nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from urllib.parse import quote
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
 
-from alpha_forge_plugins.market.binance.messages import (
-    FrameDecoder,
-    Refusal,
-    Shutdown,
-    Stream,
-    Unreadable,
-    request,
-    stream_name,
-)
-from alpha_forge_sdk import Interval, MarketEvent
+from alpha_forge_plugins.market.binance.messages import Control, Foreign, Refusal, Unreadable
+from alpha_forge_sdk import MarketEvent
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
+    from alpha_forge_plugins.market.binance.shard import Life
+
 log = logging.getLogger(__name__)
 
-_IN_URL = 100  # names in the URL; some 2,000 characters, which every proxy takes
-_IN_REQUEST = 200
-_PACE = (
-    0.25  # seconds between requests: 4 of the 10 messages a second, pings included, that the exchange admits
-)
+MAX_FRAME = 2**20
+"""Bytes; a kline has 330. A larger frame ends the connection before it is in memory."""
+_QUEUE = 1024  # frames; beyond it TCP waits: backpressure ends at the exchange, not in this memory
+_QUIET = 60.0  # seconds between two lines about frames that are ignored
 
 
-@dataclass(frozen=True, slots=True)
-class SocketSettings:
-    """Times are real seconds: they guard sockets, not market time."""
+@dataclass
+class StreamCounts:
+    """What a feed has met since it was made."""
 
-    url: str
-    interval: Interval
-    open_timeout: float
-    silence: float
-    lifetime: float
-    every: float = 1.0
+    connects: int = 0
+    connected: int = 0
+    lost: int = 0
+    unreadable: int = 0
+    foreign: int = 0
+    refusals: int = 0
+
+
+class Listener(Protocol):
+    """Who is told what happens on a connection, on the event loop."""
+
+    def opened(self, number: int) -> Life: ...
+    async def verified(self, number: int) -> None: ...
+    def control(self, number: int, message: Control) -> None: ...
+    def deliver(self, event: MarketEvent) -> None: ...
 
 
 class Connection:
-    """Streams of some symbols over one socket.
+    """Connection `number` to `url`."""
 
-    ``verified`` is set by the first kline: an acknowledgement proves nothing. ``retire`` is set when the
-    connection should be replaced while it still lives: it is silent or old, or the server said that it goes.
-    """
+    def __init__(self, number: int, url: str, open_timeout: float, listener: Listener) -> None:
+        self._number = number
+        self._url = url
+        self._open_timeout = open_timeout
+        self._listener = listener
+        self._outgoing: asyncio.Queue[str] = asyncio.Queue()
 
-    def __init__(
-        self,
-        settings: SocketSettings,
-        symbols: Sequence[str],
-        before_first: Callable[[], Awaitable[None]],
-        deliver: Callable[[MarketEvent], None],
-    ) -> None:
-        self._settings = settings
-        self._symbols = symbols
-        self._before_first = before_first
-        self._deliver = deliver
-        self._decoder = FrameDecoder(symbols, settings.interval, settings.every)
-        self._numbers = itertools.count(1)
-        self._heard = 0.0
-        self._resubscribed: set[str] = set()
-        self.verified = asyncio.Event()
-        self.retire = asyncio.Event()
-        self.reason = ""
+    def send(self, text: str) -> None:
+        """Send a message as soon as the socket takes it. Never waits: a peer that stalls must not stall others."""
+        self._outgoing.put_nowait(text)
 
-    async def run(self) -> None:
+    async def run(self) -> NoReturn:
         """Returns never; raises what ended the connection (OSError, or an exception of websockets).
 
         Cancelled, it says goodbye and closes the socket within half a second.
         """
-        names = [stream_name(symbol, self._settings.interval.name) for symbol in self._symbols]
-        url = f"{self._settings.url}/stream?streams={quote('/'.join(names[:_IN_URL]), safe='/@_')}"
         socket = await connect(
-            url,
-            open_timeout=self._settings.open_timeout,
+            self._url,
+            open_timeout=self._open_timeout,
             close_timeout=0.5,
-            max_size=2**20,
-            # Backpressure ends here, not in memory: a slow reader makes TCP wait.
-            max_queue=1024,
+            max_size=MAX_FRAME,
+            max_queue=_QUEUE,
             compression=None,
         )
-        watch: asyncio.Task[None] | None = None
+        writing = asyncio.create_task(self._write(socket))
         try:
-            self._heard = asyncio.get_running_loop().time()
-            watch = asyncio.create_task(self._tend(socket, names[_IN_URL:]))
-            watch.add_done_callback(self._tended)
-            await self._read(socket)
+            await self._read(socket, self._listener.opened(self._number))
         finally:
-            if watch is not None:
-                watch.cancel()
-                await asyncio.wait([watch])
+            writing.cancel()
+            await asyncio.wait([writing])
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.5):
                     await socket.close()
             socket.transport.abort()
 
-    async def _read(self, socket: ClientConnection) -> None:
+    async def _read(self, socket: ClientConnection, life: Life) -> NoReturn:
+        session = life.session
+        assert session is not None
         loop_time = asyncio.get_running_loop().time
-        read, deliver, recv = self._decoder.read, self._deliver, socket.recv
+        read, deliver, recv = life.decoder.read, self._listener.deliver, socket.recv
+        verified = False
         while True:
             frame = await recv(decode=False)
-            self._heard = now = loop_time()
+            session.heard = now = loop_time()
             event = read(frame, now)
             if event is None:
                 continue
-            if type(event) is MarketEvent:
-                if not self.verified.is_set():
-                    await self._before_first()
-                    self.verified.set()
+            if isinstance(event, MarketEvent):
+                if not verified:
+                    await self._listener.verified(self._number)
+                    verified = True
                 deliver(event)
             else:
-                self._control(event)
+                self._listener.control(self._number, event)
 
-    def _control(self, message: object) -> None:
-        if isinstance(message, Refusal):
-            log.error("the exchange refused a request: %s (code %d)", message.message, message.code)
-        elif isinstance(message, Shutdown):
-            self._ask_to_retire("the server announced its shutdown")
-        elif isinstance(message, Unreadable):
-            log.warning("frame ignored: %s", message.reason)
-
-    def _ask_to_retire(self, reason: str) -> None:
-        if not self.retire.is_set():
-            self.reason = reason
-            self.retire.set()
-
-    async def _tend(self, socket: ClientConnection, rest: Sequence[str]) -> None:
-        """Subscribe what did not fit into the URL, then watch for silence and age."""
-        try:
-            for at in range(0, len(rest), _IN_REQUEST):
-                await asyncio.sleep(_PACE)
-                await self._subscribe(socket, rest[at : at + _IN_REQUEST])
-            born = asyncio.get_running_loop().time()
+    async def _write(self, socket: ClientConnection) -> None:
+        # The reader raises what ends the connection, and says why.
+        with contextlib.suppress(Exception):
             while True:
-                await asyncio.sleep(self._settings.silence / 8)
-                now = asyncio.get_running_loop().time()
-                if now - self._heard > self._settings.silence:
-                    self._ask_to_retire(f"nothing received for {now - self._heard:.0f} s")
-                elif now - born > self._settings.lifetime:
-                    self._ask_to_retire(f"it is {now - born:.0f} s old and the exchange cuts at 24 h")
-                elif now - born > self._settings.silence / 2:
-                    await self._subscribe_silent(socket)
-        except ConnectionClosed:
-            return  # the reader raises it too, and says why
+                await socket.send(await self._outgoing.get())
 
-    def _tended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # A connection that nobody watches must not go on as if it were watched.
-            log.error("the watch over a connection failed", exc_info=error)
-            self._ask_to_retire(f"its watch failed: {error}")
 
-    async def _subscribe(self, socket: ClientConnection, names: Sequence[str]) -> None:
-        await socket.send(request("SUBSCRIBE", names, next(self._numbers)))
+class Complaints:
+    """Says what was ignored: at once, and then once a minute, with the number of those in between."""
 
-    async def _subscribe_silent(self, socket: ClientConnection) -> None:
-        """Subscribe once more to streams that have never spoken: an acknowledged one may be silent."""
-        streams: dict[bytes, Stream] = self._decoder.streams
-        silent = [name.decode() for name, stream in streams.items() if stream.seen is None]
-        fresh = [name for name in silent if name not in self._resubscribed]
-        if not fresh:
+    def __init__(self, counts: StreamCounts, clock: Callable[[], float]) -> None:
+        self._counts = counts
+        self._clock = clock
+        self._next = -1.0
+        self._unsaid = 0
+
+    def take(self, message: Control) -> None:
+        if isinstance(message, Refusal):
+            self._counts.refusals += 1
+            self._say(f"the exchange refused a request: {message.message} (code {message.code})")
+        elif isinstance(message, Unreadable):
+            self._counts.unreadable += 1
+            self._say(f"frame ignored: {message.reason}")
+        elif isinstance(message, Foreign):
+            self._counts.foreign += 1
+            log.debug("event ignored: %s", message.event)
+
+    def _say(self, text: str) -> None:
+        now = self._clock()
+        if now < self._next:
+            self._unsaid += 1
             return
-        log.warning(
-            "%d stream(s) acknowledged but silent, subscribing again: %s", len(fresh), ", ".join(fresh[:5])
-        )
-        self._resubscribed.update(fresh)
-        for at in range(0, len(fresh), _IN_REQUEST):
-            await self._subscribe(socket, fresh[at : at + _IN_REQUEST])
-            await asyncio.sleep(_PACE)
+        log.warning("%s%s", text, f" ({self._unsaid} more like it in between)" if self._unsaid else "")
+        self._next = now + _QUIET
+        self._unsaid = 0

@@ -1,111 +1,76 @@
-"""The stream as one: connections kept alive, replaced before they end, their events in one queue."""
+"""The stream as one: shards of the universe, each with its connections, their events in one queue."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections import deque
+import math
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
-from websockets.exceptions import InvalidStatus, WebSocketException
-
-from alpha_forge_plugins.market.binance.connection import Connection, SocketSettings
-from alpha_forge_plugins.market.binance.rest_client import backoff
-from alpha_forge_sdk import Clock, MarketEvent, SourceError
+from alpha_forge_plugins.market.binance.connection import Complaints, Connection, StreamCounts
+from alpha_forge_plugins.market.binance.connects import ConnectBudget
+from alpha_forge_plugins.market.binance.messages import Control
+from alpha_forge_plugins.market.binance.outlet import Outlet
+from alpha_forge_plugins.market.binance.refusals import failure_of
+from alpha_forge_plugins.market.binance.session import Patience
+from alpha_forge_plugins.market.binance.shard import Announce, Connect, Drop, Fail, Life, Send, Shard
+from alpha_forge_plugins.market.binance.venue import Venue
+from alpha_forge_sdk import Clock, Interval, MarketEvent
 
 log = logging.getLogger(__name__)
 
-CONNECTED = "source.connected"
-RECONNECTED = "source.reconnected"
-MAX_STREAMS = 1024
-"""Streams that one connection carries; one more and the exchange drops them all."""
+_PACE = 2.5  # messages at most are a fraction of what the exchange admits: pings and pongs count too
 
 
-class Outlet:
-    """The queue between connections and the one reader. Closed bars are never dropped.
+@dataclass(frozen=True, slots=True)
+class FeedSettings:
+    """Times are real seconds: they guard sockets, not market time. ``bar`` is how long a bar lasts."""
 
-    When the reader falls `limit` events behind, bars in progress are shed: they update nothing, and the next
-    one says the same better. A closed bar that comes twice (overlapping connections) passes once.
-    """
+    url: str
+    venue: Venue
+    interval: Interval
+    open_timeout: float
+    silence: float
+    lifetime: float
+    bar: float
+    patience: float
+    per_connection: int
+    limit: int = 100_000
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._events: deque[MarketEvent] = deque()
-        self._wake = asyncio.Event()
-        self._failure: BaseException | None = None
-        self._ended = False
-        self._closed: dict[str, deque[int]] = {}
-        self.shed = 0
-        self.duplicates = 0
-
-    def put(self, event: MarketEvent) -> None:
-        if event.closed:
-            if self._seen(event.symbol or "", event.ts):
-                return
-        elif event.bar is not None and len(self._events) >= self._limit:
-            self.shed += 1
-            return
-        self._events.append(event)
-        self._wake.set()
-
-    def _seen(self, symbol: str, ts: int) -> bool:
-        recent = self._closed.setdefault(symbol, deque(maxlen=8))
-        if ts in recent:
-            self.duplicates += 1
-            return True
-        recent.append(ts)
-        return False
-
-    def fail(self, error: BaseException) -> None:
-        """Raise `error` in the reader once it has taken what came before."""
-        self._failure = self._failure or error
-        self._wake.set()
-
-    def end(self) -> None:
-        """End the events once the reader has taken what came before: the source was closed under it."""
-        self._ended = True
-        self._wake.set()
-
-    async def events(self) -> AsyncIterator[MarketEvent]:
-        events = self._events
-        while True:
-            while events:
-                yield events.popleft()
-            if self._failure is not None:
-                raise self._failure
-            if self._ended:
-                return
-            self._wake.clear()
-            await self._wake.wait()
+    def session(self) -> Patience:
+        return Patience(self.silence, self.lifetime, self.bar, _PACE / self.venue.messages_per_second)
 
 
 class Feed:
     """All streams of a universe over as few connections as hold them.
 
-    ``before_first`` is awaited before the first event of all is delivered.
+    ``before_first`` is awaited before the first event of all is delivered; ``budget`` is shared by all feeds of the
+    host.
     """
 
     def __init__(
         self,
-        settings: SocketSettings,
+        settings: FeedSettings,
         symbols: Sequence[str],
-        per_connection: int,
         clock: Clock,
+        budget: ConnectBudget,
         before_first: Callable[[], Awaitable[None]],
-        limit: int = 100_000,
     ) -> None:
-        self._settings = settings
-        self._clock = clock
-        self._before_first = before_first
-        self._outlet = Outlet(limit)
-        self._shards = _split(symbols, min(per_connection, MAX_STREAMS))
+        self.counts = StreamCounts()
+        self._outlet = Outlet(settings.limit)
+        self._shards = [
+            _ShardLoop(settings, shard, clock, budget, before_first, self._outlet, self.counts)
+            for shard in _split(symbols, settings.per_connection)
+        ]
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> AsyncIterator[MarketEvent]:
         """Start connecting; returns the events. They raise SourceError for what no retry mends."""
         for shard in self._shards:
-            task = asyncio.create_task(self._keep(shard))
+            task = asyncio.create_task(shard.run())
             task.add_done_callback(self._ended)
             self._tasks.append(task)
         return self._outlet.events()
@@ -123,121 +88,119 @@ class Feed:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._outlet.fail(error)
 
-    async def _keep(self, symbols: Sequence[str]) -> None:
-        """Keep one verified connection for `symbols`; the next one delivers before an old one is let go."""
-        lives = _Lives(self._settings, symbols, self._before_first, self._outlet.put)
-        kind = CONNECTED
-        try:
-            while True:
-                connection = await lives.establish(first=kind == CONNECTED)
-                self._outlet.put(MarketEvent(kind, None, self._clock.now()))
-                kind = RECONNECTED
-                await lives.watch(connection)
-        finally:
-            await lives.stop()
 
-
-class _Lives:
-    """The connections of one shard: usually one, two while one replaces another."""
+class _ShardLoop:
+    """Carries out what a `Shard` decides: the sockets, the timer, nothing else."""
 
     def __init__(
         self,
-        settings: SocketSettings,
+        settings: FeedSettings,
         symbols: Sequence[str],
+        clock: Clock,
+        budget: ConnectBudget,
         before_first: Callable[[], Awaitable[None]],
-        deliver: Callable[[MarketEvent], None],
+        outlet: Outlet,
+        counts: StreamCounts,
     ) -> None:
         self._settings = settings
-        self._symbols = symbols
+        self._clock = clock
         self._before_first = before_first
-        self._deliver = deliver
-        self._running: dict[Connection, asyncio.Task[None]] = {}
+        self._outlet = outlet
+        self._counts = counts
+        self._shard = Shard(
+            symbols, settings.interval, settings.session(), settings.open_timeout, budget, random.Random()
+        )
+        self._connections: dict[int, tuple[Connection, asyncio.Task[None]]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._defect: BaseException | None = None
+        self._complaints = Complaints(counts, self._now)
+        self.deliver = outlet.put
 
-    async def establish(self, first: bool) -> Connection:
-        """A verified connection; older ones are let go once it delivers. Retries for ever, with back-off.
+    async def run(self) -> None:
+        """Returns never. Cancelled, it closes its connections. Raises what is a defect here, not a fault outside."""
+        try:
+            while True:
+                self._wake.clear()
+                self._carry_out()
+                if self._defect is not None:
+                    raise self._defect
+                wait = self._shard.wake_at(self._now()) - self._now()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(None if math.isinf(wait) else max(wait, 0.0)):
+                        await self._wake.wait()
+        finally:
+            for number in list(self._connections):
+                self._drop(number)
+            if self._closing:
+                await asyncio.wait(self._closing)
 
-        On the very first connection a refused handshake raises: nobody mends a wrong URL by trying again.
-        """
-        attempt = 0
-        while True:
-            connection = Connection(self._settings, self._symbols, self._before_first, self._deliver)
-            older = [*self._running]
-            task = self._running[connection] = asyncio.create_task(connection.run())
-            await _either(task, connection.verified, self._settings.open_timeout + self._settings.silence)
-            if connection.verified.is_set():
-                await self._let_go(older)
-                return connection
-            cause = _cause(task) if task.done() else "subscribed, but no event came"
-            if task.done() and first:
-                _raise_if_refused(task, self._settings.url)
-            await self._let_go([connection])
-            delay = backoff(attempt, first=0.5, longest=30.0)
-            attempt += 1
-            log.warning("%s: %s; trying again in %.1f s", self._settings.url, cause, delay)
-            await asyncio.sleep(delay)
+    # What the connections tell.
 
-    async def watch(self, connection: Connection) -> None:
-        """Return when `connection` has ended or should be replaced."""
-        task = self._running[connection]
-        await _either(task, connection.retire)
-        if task.done():
-            log.warning("%s: connection lost: %s", self._settings.url, _cause(task))
-            await self._let_go([connection])
-            await asyncio.sleep(backoff(0, first=0.5))
+    def opened(self, number: int) -> Life:
+        self._counts.connected += 1
+        self._wake.set()
+        return self._shard.opened(number, self._now())
+
+    async def verified(self, number: int) -> None:
+        await self._before_first()
+        self._shard.verified(number, self._now())
+        self._carry_out()  # at once: what is announced stands before the event that proved it
+        self._wake.set()
+
+    def control(self, number: int, message: Control) -> None:
+        self._complaints.take(message)
+        self._shard.control(number, message)
+        self._wake.set()
+
+    # What the shard decides.
+
+    def _carry_out(self) -> None:
+        for action in self._shard.step(self._now()):
+            if isinstance(action, Connect):
+                self._connect(action)
+            elif isinstance(action, Send):
+                self._connections[action.number][0].send(action.text)
+            elif isinstance(action, Drop):
+                self._drop(action.number)
+            elif isinstance(action, Announce):
+                self._outlet.put(MarketEvent(action.kind, None, self._clock.now()))
+            elif isinstance(action, Fail):
+                self._outlet.fail(action.error)
+
+    def _connect(self, action: Connect) -> None:
+        self._counts.connects += 1
+        url = self._settings.url + action.query
+        connection = Connection(action.number, url, self._settings.open_timeout, self)
+        task = asyncio.create_task(connection.run())
+        self._connections[action.number] = connection, task
+        task.add_done_callback(lambda done: self._ended(action.number, done))
+
+    def _drop(self, number: int) -> None:
+        _, task = self._connections.pop(number)
+        self._closing.add(task)
+        task.cancel()
+
+    def _ended(self, number: int, task: asyncio.Task[None]) -> None:
+        self._closing.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if self._connections.pop(number, None) is None or error is None:
+            return  # dropped by us
+        self._counts.lost += 1
+        settings = self._settings
+        failure = failure_of(error, f"{settings.url}/stream", settings.venue, settings.patience)
+        if failure is None:
+            self._defect = error
         else:
-            log.warning("%s: replacing the connection: %s", self._settings.url, connection.reason)
+            self._shard.lost(number, failure, self._now())
+        self._wake.set()
 
-    async def stop(self) -> None:
-        await self._let_go([*self._running])
-
-    async def _let_go(self, connections: Sequence[Connection]) -> None:
-        tasks = [self._running.pop(connection) for connection in connections if connection in self._running]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                task.exception()
-
-
-async def _either(task: asyncio.Task[None], event: asyncio.Event, timeout: float | None = None) -> None:
-    """Return when `task` is done, `event` is set, or `timeout` real seconds have passed."""
-    wait = asyncio.create_task(event.wait())
-    try:
-        await asyncio.wait([task, wait], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        wait.cancel()
-        await asyncio.wait([wait])  # not `await wait`: that would swallow a cancellation of ours
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
 
 def _split(symbols: Sequence[str], most: int) -> list[Sequence[str]]:
     """Shards of about equal size: a lost connection should cost as few streams as it can."""
     count = -(-len(symbols) // most)
     return [symbols[i::count] for i in range(count)]
-
-
-def _cause(task: asyncio.Task[None]) -> str:
-    error = None if task.cancelled() else task.exception()
-    if error is None:
-        return "the connection ended"
-    if not isinstance(error, (OSError, WebSocketException, TimeoutError)):
-        raise error  # not the network's fault: a defect, and it must show
-    return f"{type(error).__name__}: {error}".rstrip(": ")
-
-
-def _raise_if_refused(task: asyncio.Task[None], url: str) -> None:
-    error = task.exception()
-    if not isinstance(error, InvalidStatus) or not 400 <= error.response.status_code < 500:
-        return
-    status = error.response.status_code
-    if status in (408, 418, 425, 429):
-        return
-    code = "AF5004" if status == 451 else "AF5007"
-    raise SourceError(
-        code,
-        f"{url}/stream refuses WebSocket connections (HTTP {status})",
-        "correct endpoints.ws: klines of Binance USD-M are at wss://fstream.binance.com/market"
-        if code == "AF5007"
-        else "run from a location that the exchange serves, or set endpoints to one you may use",
-    )

@@ -16,11 +16,11 @@ import msgspec
 from alpha_forge_sdk import BAR_CLOSE, Bar, Interval, MarketEvent
 
 MS = 1_000_000
+_LATEST = 4_102_444_800_000  # 2100-01-01: a bar that opens later is a torn number
 _NAME_AT = len(b'{"stream":"')
 _OPEN = b'"x":false'
 _OPEN_AFTER = 100  # it stands behind a name, two times and five numbers
 _START = b'"t":'
-
 
 _KEYS = {
     "start": "t",
@@ -78,13 +78,20 @@ class Shutdown:
 
 
 @dataclass(frozen=True, slots=True)
+class Foreign:
+    """A sound message of a kind that nobody here asked for: exchanges add such without notice."""
+
+    event: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unreadable:
     """A frame that is no bar of ours. ``reason`` says why."""
 
     reason: str
 
 
-Control = Ack | Refusal | Shutdown | Unreadable
+Control = Ack | Refusal | Shutdown | Foreign | Unreadable
 
 
 class Stream:
@@ -117,7 +124,7 @@ class FrameDecoder:
         self._interval = interval
         self._every = every
         self.streams = {stream_name(symbol, interval.name).encode(): Stream(symbol) for symbol in symbols}
-        self._symbols = {stream.symbol for stream in self.streams.values()}
+        self._by_symbol = {stream.symbol: stream for stream in self.streams.values()}
         # strict=False: prices are strings on the wire and floats here.
         self._frame = msgspec.json.Decoder(_Frame, strict=False)
 
@@ -142,19 +149,22 @@ class FrameDecoder:
                 stream.due = now + self._every
         try:
             message = self._frame.decode(frame)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             return _control(frame, str(error))
         payload = message.data or message
         if payload.event != "kline" or payload.kline is None:
-            return _control(frame, f"event {payload.event!r} is not a kline")
-        return self._bar(payload.symbol, payload.kline)
+            return _control(frame, f"a {payload.event or 'message'} without a kline")
+        return self._bar(payload.symbol, payload.kline, now)
 
-    def _bar(self, symbol: str, kline: _Kline) -> MarketEvent | Unreadable:
-        if symbol not in self._symbols:
+    def _bar(self, symbol: str, kline: _Kline, now: float) -> MarketEvent | Unreadable:
+        stream = self._by_symbol.get(symbol)
+        if stream is None:
             return Unreadable(f"symbol {symbol!r} was not subscribed")
         interval = self._interval
         if kline.name != interval.name:
             return Unreadable(f"{symbol}: interval {kline.name!r} was not subscribed")
+        if not 0 <= kline.start < _LATEST:
+            return Unreadable(f"{symbol}: a bar opens at {kline.start}, which is no time in ms")
         ts = kline.start * MS + interval.ns
         if (ts - interval.offset) % interval.ns:
             return Unreadable(f"{symbol}: a bar opens at {kline.start}, off the grid of {interval}")
@@ -162,6 +172,8 @@ class FrameDecoder:
         # A sum is finite exactly if all its terms are (prices are far from overflow).
         if not math.isfinite(bar.open + bar.high + bar.low + bar.close + bar.volume):
             return Unreadable(f"{symbol}: a value is not finite in the bar that opens at {kline.start}")
+        # Where a name is escaped in the JSON the envelope did not tell the stream.
+        stream.seen = now
         return MarketEvent(BAR_CLOSE, symbol, ts, bar, kline.closed, "stream")
 
 
@@ -169,19 +181,22 @@ def _control(frame: bytes, reason: str) -> Control:
     """What is not a kline: answers, refusals in both forms that are seen, announcements."""
     try:
         message = json.loads(frame)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Unreadable(f"not JSON: {frame[:80]!r}")
     if not isinstance(message, dict):
         return Unreadable(f"not an object: {frame[:80]!r}")
     error = message.get("error", message)
-    if isinstance(error, dict) and "code" in error:
-        return Refusal(int(error["code"]), str(error.get("msg", "")))
+    if isinstance(error, dict) and type(error.get("code")) is int:
+        return Refusal(error["code"], str(error.get("msg", "")))
     if "id" in message:
         return Ack(message["id"])
     payload = message.get("data", message)
-    if isinstance(payload, dict) and payload.get("e") == "serverShutdown":
+    event = payload.get("e") if isinstance(payload, dict) else None
+    if event == "serverShutdown":
         return Shutdown()
-    return Unreadable(reason)
+    if isinstance(event, str) and event != "kline":
+        return Foreign(event)
+    return Unreadable(f"{reason}: {frame[:80]!r}")
 
 
 def request(method: str, names: Iterable[str], number: int) -> str:

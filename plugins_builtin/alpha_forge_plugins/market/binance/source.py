@@ -293,6 +293,27 @@ class BinanceSource(DataSource):
         assert self._history is not None
         return self._history.blocks(symbols, start, end)
 
+    def explain_history(self, start: int, end: int, now: int, cache_dir: Path) -> Sequence[str]:
+        """Archive and REST, their files, requests and weight, and why so; by the calendar and what is on disk."""
+        from alpha_forge_plugins.market.binance.budget import WeightBudget
+        from alpha_forge_plugins.market.binance.planner import Published, Range, choose, explain
+
+        venue, interval, symbols = self.venue, self._interval, self.params.universe
+        kept = self._file_cache(cache_dir).of(symbols, interval.name, venue)
+        budget = WeightBudget(venue.weight_per_minute)
+        budget.reserve(now, venue.exchange_info_weight)
+        wanted = Range(
+            interval,
+            venue,
+            interval.floor(max(start, 0)),
+            interval.floor(min(end, now)),
+            Published.by_calendar(now),
+            budget.left(now),
+            budget.allowed,
+            not self.params.endpoints.public,
+        )
+        return explain(choose(symbols, wanted, kept), wanted, kept)
+
     def _opened(self) -> SourceContext:
         if self._context is None:
             raise SourceError(
