@@ -52,7 +52,8 @@ def main() -> None:
     """Serve until killed, or until standard input ends. What can't be served is an exception."""
     chdb = extension()
     threading.Thread(target=_end_with_input, daemon=True).start()
-    chdb.query(_SERVE, "TabSeparated", path=DATA)
+    # An absolute path: the server can't sync a directory that it knows by a relative one.
+    chdb.query(_SERVE, "TabSeparated", path=os.path.abspath(DATA))
 
 
 if __name__ == "__main__":
