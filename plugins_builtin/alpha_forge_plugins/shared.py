@@ -9,6 +9,7 @@ from alpha_forge_sdk import hookimpl
 def alpha_forge_data_sources() -> dict[str, str]:
     return {
         "binance_futures": "alpha_forge_plugins.market.binance_futures:BinanceFutures",
+        "binance_spot": "alpha_forge_plugins.market.binance_spot:BinanceSpot",
         "files": "alpha_forge_plugins.market.files:Files",
     }
 
@@ -37,6 +38,7 @@ def alpha_forge_sinks() -> dict[str, str]:
 def alpha_forge_conformance() -> dict[str, str]:
     return {
         "data.binance_futures": "alpha_forge_plugins.conformance.sources:BinanceFuturesConformance",
+        "data.binance_spot": "alpha_forge_plugins.conformance.sources:BinanceSpotConformance",
         "data.files": "alpha_forge_plugins.conformance.sources:FilesConformance",
         "sinks.clickhouse": "alpha_forge_plugins.conformance.clickhouse:ClickHouseSinkConformance",
         "sinks.csv_append": "alpha_forge_plugins.conformance.sinks:CSVAppendConformance",

@@ -13,10 +13,10 @@ from alpha_forge_sdk.conformance import DataSourceConformance
 HOUR = Interval.parse("1h")
 
 
-class BinanceFuturesConformance(DataSourceConformance):
-    """The futures client against the sandbox exchange; the truth is the exchange's market, not what it sends."""
+class _BinanceConformance(DataSourceConformance):
+    """A client against the sandbox exchange; the truth is the exchange's market, not what it sends."""
 
-    plugin = "data.binance_futures"
+    venue = "usdm"
 
     @contextmanager
     def running(self, tmp_path: Path) -> Iterator[Mapping[str, Any]]:
@@ -24,7 +24,8 @@ class BinanceFuturesConformance(DataSourceConformance):
         from alpha_forge_sdk.testing.exchange import running_exchange
 
         symbols = ("BTCUSDT", "ETHUSDT")
-        with running_exchange(SandboxConfig(seed=5, symbols=symbols, speed=7200, hold=True)) as exchange:
+        config = SandboxConfig(venue=self.venue, seed=5, symbols=symbols, speed=7200, hold=True)
+        with running_exchange(config) as exchange:
             self._exchange = exchange
             yield {"universe": list(symbols), "interval": "1h", "endpoints": exchange.url}
 
@@ -40,6 +41,19 @@ class BinanceFuturesConformance(DataSourceConformance):
 
     def disconnect(self, params: Mapping[str, Any]) -> None:
         self._exchange.disconnect()
+
+
+class BinanceFuturesConformance(_BinanceConformance):
+    """USD-M futures."""
+
+    plugin = "data.binance_futures"
+
+
+class BinanceSpotConformance(_BinanceConformance):
+    """The spot market: other paths, limits, numbers and archive files."""
+
+    plugin = "data.binance_spot"
+    venue = "spot"
 
 
 class FilesConformance(DataSourceConformance):
