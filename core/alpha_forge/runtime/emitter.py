@@ -9,29 +9,43 @@ from types import MappingProxyType
 
 import numpy as np
 
-from alpha_forge.contracts.errors import SinkEmitError
+from alpha_forge.contracts.errors import AlphaForgeError, SinkEmitError
 from alpha_forge.contracts.interval import Interval, to_datetime
 from alpha_forge.contracts.types import Prediction
 from alpha_forge.dsl.document import Document
 from alpha_forge.plan.graph import EventFlowDAG
 from alpha_forge.runtime.delivery.log import DeliveryLog, MemoryLog
+from alpha_forge.runtime.delivery.outbox import OUTBOX, Outbox
+from alpha_forge.runtime.delivery.status import DeliveryReport, SinkReport
 from alpha_forge.runtime.delivery.worker import SinkWorker
 from alpha_forge.runtime.results import PredictedRow
+from alpha_forge.runtime.state import StateDirectory
 
 log = logging.getLogger("alpha_forge.emitter")
 
 DRAIN_SECONDS = 10.0
+MAX_BACKLOG = 1_000_000
+"""Records that may wait for one sink."""
 
 
 class SignalEmitter:
     """Hands predictions to all sinks through the log; one failing sink never stops the others."""
 
     def __init__(
-        self, delivery: DeliveryLog, workers: Sequence[SinkWorker], drain_seconds: float = DRAIN_SECONDS
+        self,
+        delivery: DeliveryLog,
+        workers: Sequence[SinkWorker],
+        drain_seconds: float = DRAIN_SECONDS,
+        *,
+        max_backlog: int = MAX_BACKLOG,
+        on_backlog: str = "stop",
     ) -> None:
-        self._log = delivery
+        self.log = delivery
         self.workers = tuple(workers)
         self._drain_seconds = drain_seconds
+        self._max_backlog = max_backlog
+        self._drop = on_backlog == "drop_oldest"
+        self._dropping: set[str] = set()
         self._started = False
 
     def start(self) -> None:
@@ -41,13 +55,70 @@ class SignalEmitter:
             worker.start()
 
     def emit(self, predictions: Sequence[Prediction]) -> int:
-        """Append a batch to the log; from here on each sink gets it. Returns how many were new."""
-        return self._log.append(predictions)
+        """Append a batch to the log; from here on each sink gets it. Returns how many were new.
+
+        Raises AlphaForgeError AF6046 if a sink's backlog is over its limit and nothing may be dropped: the batch is in
+        the log then, and the run should end; what the log itself raises if it can't take the batch.
+        """
+        new = self.log.append(predictions)
+        for worker in self.workers:
+            if self.log.backlog(worker.name) > self._max_backlog:
+                self._over(worker)
+            elif worker.name in self._dropping and not self.log.backlog(worker.name):
+                self._dropping.discard(worker.name)
+        return new
+
+    def _over(self, worker: SinkWorker) -> None:
+        cause = worker.status.last_error or "it does not take them as fast as they come"
+        what = f"{self.log.backlog(worker.name)} records wait for sink {worker.name}: {cause}"
+        if not self._drop:
+            raise AlphaForgeError(
+                "AF6046",
+                f"{what}; the limit is {self._max_backlog}",
+                "mend the destination and start again: nothing is lost; or raise delivery.max_backlog, or let the "
+                "oldest go with delivery.on_backlog: drop_oldest",
+            )
+        gone = self.log.drop_oldest(worker.name, self._max_backlog)
+        if worker.name not in self._dropping:
+            self._dropping.add(worker.name)
+            log.error("%s; the limit is %d, so the oldest are dropped for it", what, self._max_backlog)
+        log.debug("sink %s: %d record(s) dropped", worker.name, gone)
+
+    def report(self) -> DeliveryReport:
+        """Counts of the log and of each sink at this moment. Thread-safe."""
+        counters = self.log.counters
+        sinks = {worker.name: self._report(worker) for worker in self.workers}
+        return DeliveryReport(counters.appended, counters.repeated, counters.conflicts, sinks)
+
+    def _report(self, worker: SinkWorker) -> SinkReport:
+        status = worker.status
+        return SinkReport(
+            delivered=status.delivered,
+            backlog=self.log.backlog(worker.name),
+            dead_letters=status.rejected,
+            dropped=self.log.dropped(worker.name),
+            retries=status.retries,
+            timeouts=status.timeouts,
+            abandoned=status.abandoned,
+            circuit=status.circuit,
+            may_duplicate=status.may_duplicate,
+            last_error=status.last_error,
+        )
 
     def close(self) -> None:
-        """Drain every sink within the deadline, then close it. Raises SinkEmitError for what was not delivered."""
-        if not self._started:
-            return
+        """Drain every sink within the deadline, then close it and the log.
+
+        Raises SinkEmitError for what was not delivered, and for what was rejected in this run: what is left in a
+        durable log is not lost, but the sinks have not taken everything.
+        """
+        try:
+            failures = self._drain() if self._started else {}
+        finally:
+            self.log.close()
+        if failures:
+            raise SinkEmitError(failures)
+
+    def _drain(self) -> dict[str, str]:
         deadline = time.monotonic() + self._drain_seconds
         for worker in self.workers:
             worker.drain()
@@ -57,17 +128,15 @@ class SignalEmitter:
         failures = {}
         for worker in self.workers:
             worker.join(1.0 if worker in late else 0.0)
-            left = self._log.backlog(worker.name)
+            left = self.log.backlog(worker.name)
+            status = worker.status
             if left:
-                cause = worker.status.last_error or "it did not take them in time"
-                failures[worker.name] = f"{left} record(s) not delivered: {cause}"
-            elif worker.status.dead_letters:
-                failures[worker.name] = f"{len(worker.status.dead_letters)} record(s) rejected: " + (
-                    worker.status.dead_letters[-1].reason
-                )
-        self._log.close()
-        if failures:
-            raise SinkEmitError(failures)
+                cause = status.last_error or "it did not take them in time"
+                kept = " yet; they are kept for the next start" if self.log.durable else ""
+                failures[worker.name] = f"{left} record(s) not delivered{kept}: {cause}"
+            elif status.rejected:
+                failures[worker.name] = f"{status.rejected} record(s) rejected: {status.last_rejection}"
+        return failures
 
 
 class PredictionEmitter:
@@ -107,11 +176,28 @@ class PredictionEmitter:
 
 
 def create_emitter_from_dsl(
-    document: Document, dag: EventFlowDAG, delivery: DeliveryLog | None = None
+    document: Document, dag: EventFlowDAG, state: StateDirectory | None = None
 ) -> SignalEmitter:
-    """The SignalEmitter of a configuration: one worker a sink over one log (in memory by default), not yet started."""
-    log_of_all = delivery if delivery is not None else MemoryLog()
-    workers = [SinkWorker(spec, log_of_all) for spec in dag.sinks]
+    """The SignalEmitter of a configuration: one worker a sink over one log, not yet started.
+
+    The log is the outbox in the state directory, whose lock the caller holds; in memory without one, and with
+    ``durability: memory``. Raises AlphaForgeError if the outbox can't be opened (see `open_outbox`).
+    """
+    options = document.signal.delivery
+    delivery: DeliveryLog
+    if state is None or options.get("durability") == "memory":
+        delivery = MemoryLog()
+    else:
+        delivery = Outbox(state.path(OUTBOX), dag.name)
+    try:
+        workers = [SinkWorker(spec, delivery) for spec in dag.sinks]
+    except BaseException:
+        delivery.close()
+        raise
     return SignalEmitter(
-        log_of_all, workers, float(document.signal.delivery.get("drain_seconds", DRAIN_SECONDS))
+        delivery,
+        workers,
+        float(options.get("drain_seconds", DRAIN_SECONDS)),
+        max_backlog=int(options.get("max_backlog", MAX_BACKLOG)),
+        on_backlog=str(options.get("on_backlog", "stop")),
     )

@@ -93,9 +93,9 @@ class RealTimeRunner:
 
     async def _run(self) -> RunSummary:
         self._wake = asyncio.Event()
-        emitter = create_emitter_from_dsl(self._document, self._dag)
-        compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
         feeds = self._make_feeds(self._wake)
+        emitter = create_emitter_from_dsl(self._document, self._dag, self._state)
+        compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
         try:
             await asyncio.get_running_loop().run_in_executor(compute, self.engine.load_models)
             clock = await self._open(feeds)
