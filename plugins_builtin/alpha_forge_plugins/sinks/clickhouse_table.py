@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from array import array
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from alpha_forge_plugins.sinks.clickhouse_client import connect, in_our_words, missing, told
-from alpha_forge_plugins.sinks.rows import fields, holds_utf8
+from alpha_forge_plugins.sinks.rows import holds_utf8, metadata_texts
 from alpha_forge_sdk import AlphaForgeError, Prediction
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ COLUMNS = {
     "dag_name": "LowCardinality(String)",
     "metadata": "String",
 }
-"""Columns, in the order of `rows.fields`, with the types of a table that the sink makes."""
+"""Columns, in the order of `rows.COLUMNS`, with the types of a table that the sink makes."""
 
 REMEMBERED = 1000
 """Batches whose tokens a table that the sink makes remembers: hours of an ordinary run, and any redelivery."""
@@ -73,17 +74,13 @@ class PredictionTable:
 
     def row(self, prediction: Prediction) -> list[Any]:
         """The values of one row in the order of `COLUMNS`. Raises ValueError or TypeError for what it can't hold."""
-        row: list[Any] = fields(prediction)
-        holds_utf8(row[1], *row[3:])
-        row[0] = ticks(prediction.ts, self._digits)
-        row[2] = float(prediction.value)
-        return row
+        symbol, texts = prediction.symbol, metadata_texts(prediction)
+        holds_utf8(symbol, *texts)
+        return [ticks(prediction.ts, self._digits), symbol, float(prediction.value), *texts]
 
     def put(self, rows: Sequence[Sequence[Any]]) -> None:
         """One INSERT; returns when the table has the rows. Raises AlphaForgeError or RetryLater."""
         columns = [list(column) for column in zip(*rows, strict=True)]
-        # The same rows make the same token in any process, so that a batch that comes again is dropped.
-        token = hashlib.blake2b(repr(columns).encode(), digest_size=16).hexdigest()
         with told(self._params):
             self._client.insert(
                 self._params.table_name,
@@ -92,7 +89,7 @@ class PredictionTable:
                 column_names=list(COLUMNS),
                 column_type_names=self._types,
                 column_oriented=True,
-                settings={**_SETTINGS, "insert_deduplication_token": token},
+                settings={**_SETTINGS, "insert_deduplication_token": token_of(columns)},
             )
 
     def close(self) -> None:
@@ -154,6 +151,19 @@ def creation(params: ClickHouseSink.Params) -> str:
         f"SETTINGS non_replicated_deduplication_window = {REMEMBERED}, "
         "fsync_after_insert = 1, fsync_part_directory = 1"
     )
+
+
+def token_of(columns: Sequence[Sequence[Any]]) -> str:
+    """The same for the same rows in any process, so that a batch that comes again is dropped; else another one."""
+    digest = hashlib.blake2b(digest_size=16)
+    for column in columns:
+        if isinstance(column[0], str):
+            # With the lengths, no two columns of texts make the same bytes.
+            digest.update(array("Q", map(len, column)).tobytes())
+            digest.update("".join(column).encode())
+        else:
+            digest.update(array("d" if isinstance(column[0], float) else "q", column).tobytes())
+    return digest.hexdigest()
 
 
 def column_problems(columns: Sequence[tuple[Any, ...]]) -> list[str]:
