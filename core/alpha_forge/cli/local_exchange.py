@@ -7,13 +7,16 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
-from alpha_forge.contracts.errors import SourceError
+from alpha_forge.contracts.errors import SourceError, UsageError
 from alpha_forge.plan.graph import EventFlowDAG
 
 
 @contextmanager
-def local_exchange(dag: EventFlowDAG, *, speed: float, data: str | None, seed: int) -> Iterator[list[str]]:
+def local_exchange(
+    dag: EventFlowDAG, *, speed: float, data: str | None, seed: int, faults: Path | None = None
+) -> Iterator[list[str]]:
     """Run an exchange that lists the configuration's symbols; yields the overrides that point its data steps there.
 
     The exchange stands still until the first subscription, so that a run does not depend on how long this process
@@ -23,6 +26,8 @@ def local_exchange(dag: EventFlowDAG, *, speed: float, data: str | None, seed: i
     command = [sys.executable, "-m", "alpha_forge", "sandbox", "--format", "json", "--hold", "--parent-watch"]
     command += ["--speed", str(speed), "--seed", str(seed)]
     command += ["--data", data] if data else ["--symbols", ",".join(symbols)]
+    if faults is not None:
+        command += ["--faults", str(faults)]
     # A session of its own: Ctrl-C is for this process, which then ends the exchange in good order.
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -45,9 +50,10 @@ def _url(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise SourceError(
-            "AF5034", f"the sandbox exchange ended at once with {process.wait()}", "its error is above"
-        )
+        code = process.wait()
+        # Its 2 is ours: it refused what this command passed on to it.
+        kind = UsageError if code == 2 else SourceError
+        raise kind("AF5034", f"the sandbox exchange ended at once with {code}", "its error is above")
     url: str = json.loads(line)["url"]
     return url
 

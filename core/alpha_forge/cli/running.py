@@ -37,6 +37,15 @@ def sandbox_options(function: F) -> F:
     return function
 
 
+def faults_option(function: F) -> F:
+    """``--faults FILE``, passed as ``faults``."""
+    return click.option(
+        "--faults",
+        type=click.Path(path_type=Path),
+        help="Of the local exchange: a script of the faults that it plays.",
+    )(function)
+
+
 def cache_option(function: F) -> F:
     """``--cache DIR``, passed as ``cache: Path``."""
     return click.option(
@@ -75,6 +84,7 @@ def loaded(
     speed: float,
     data: str | None,
     seed: int,
+    faults: Path | None = None,
     training: bool = False,
 ) -> Iterator[Compiled]:
     """The compiled configuration, pointed at a local exchange that lives as long as the block if `sandbox` is set."""
@@ -84,5 +94,5 @@ def loaded(
         return
     from alpha_forge.cli.local_exchange import local_exchange
 
-    with local_exchange(compiled.dag, speed=speed, data=data, seed=seed) as endpoints:
+    with local_exchange(compiled.dag, speed=speed, data=data, seed=seed, faults=faults) as endpoints:
         yield load(config, (*overrides, *endpoints), training=training)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from alpha_forge_sdk.sandbox import SandboxConfig, SandboxExchange
+    from alpha_forge_sdk.sandbox import FaultScript, SandboxConfig, SandboxExchange
 
 
 class _Refusal(click.ClickException):
@@ -81,6 +81,11 @@ def _parse_symbols(
     metavar="ISO-TIME",
     help="Exchange time at start. Default: 2026-01-05T00:30:00Z, or near the end of --data.",
 )
+@click.option(
+    "--faults",
+    type=click.Path(path_type=Path),
+    help="Play the faults of this script (YAML).",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -110,6 +115,7 @@ def sandbox(
     seed: int,
     symbols: tuple[str, ...] | None,
     start_ms: int | None,
+    faults: Path | None,
     host: str,
     port: int,
     hold: bool,
@@ -120,13 +126,14 @@ def sandbox(
 
     Prints one line with its address when it is ready, and runs until SIGTERM (exit 0) or Ctrl-C (exit 130).
     """
-    from alpha_forge_sdk.sandbox import SandboxConfig
+    from alpha_forge_sdk.sandbox import FaultScript, SandboxConfig
 
     config = SandboxConfig(
         seed=seed, symbols=symbols, speed=speed, start_ms=start_ms, data=data, hold=hold, venue=venue
     )
     try:
-        code = asyncio.run(_run(config, host, port, form, parent_watch))
+        script = None if faults is None else FaultScript.load(faults)
+        code = asyncio.run(_run(config, host, port, form, parent_watch, script))
     except ValueError as error:
         raise _Refusal(str(error)) from None
     except OSError as error:
@@ -139,7 +146,14 @@ def sandbox(
     context.exit(code)
 
 
-async def _run(config: SandboxConfig, host: str, port: int, form: str, parent_watch: bool) -> int:
+async def _run(
+    config: SandboxConfig,
+    host: str,
+    port: int,
+    form: str,
+    parent_watch: bool,
+    faults: FaultScript | None,
+) -> int:
     """Serve until a signal or, with `parent_watch`, the end of standard input; returns the exit code."""
     from alpha_forge_sdk.sandbox import serve
 
@@ -155,7 +169,7 @@ async def _run(config: SandboxConfig, host: str, port: int, form: str, parent_wa
         loop.add_signal_handler(number, stop, code)
     if parent_watch:
         threading.Thread(target=_await_parent, args=(loop, until), daemon=True).start()
-    await serve(config, host, port, lambda exchange: click.echo(_ready_line(exchange, form)), until)
+    await serve(config, host, port, lambda exchange: click.echo(_ready_line(exchange, form)), until, faults)
     return codes[0] if codes else 0
 
 

@@ -8,13 +8,21 @@ from pathlib import Path
 import click
 
 from alpha_forge.cli.common import INTERRUPTED, config_argument, set_option
-from alpha_forge.cli.running import cache_option, loaded, sandbox_options, state_directory, state_option
+from alpha_forge.cli.running import (
+    cache_option,
+    faults_option,
+    loaded,
+    sandbox_options,
+    state_directory,
+    state_option,
+)
 
 
 @click.command("signal")
 @config_argument
 @set_option
 @sandbox_options
+@faults_option
 @cache_option
 @state_option
 @click.option("--bars", type=click.IntRange(min=1), help="Stop after this many closed bars of each symbol.")
@@ -33,6 +41,7 @@ def signal(
     speed: float,
     data: str | None,
     seed: int,
+    faults: Path | None,
     cache: Path,
     state: Path | None,
     bars: int | None,
@@ -50,7 +59,8 @@ def signal(
     from alpha_forge.runtime.runner import RealTimeRunner
 
     set_up(log_format, quiet=quiet)
-    with loaded(config, overrides, sandbox=sandbox, speed=speed, data=data, seed=seed) as compiled:
+    where = {"sandbox": sandbox, "speed": speed, "data": data, "seed": seed, "faults": faults}
+    with loaded(config, overrides, **where) as compiled:  # type: ignore[arg-type]
         preflight(compiled)
         with shown_progress(quiet=quiet or log_format == "json") as progress:
             runner = RealTimeRunner(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alpha_forge.cli.common import config_argument, format_option, json_out, set_option
-from alpha_forge.cli.running import cache_option, loaded, sandbox_options
+from alpha_forge.cli.running import cache_option, faults_option, loaded, sandbox_options
 
 if TYPE_CHECKING:
     from alpha_forge.runtime.training import TrainingReport
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @config_argument
 @set_option
 @sandbox_options
+@faults_option
 @cache_option
 @format_option()
 @click.option("--quiet", is_flag=True, help="Log warnings and errors only, and draw no progress bar.")
@@ -29,6 +30,7 @@ def train(
     speed: float,
     data: str | None,
     seed: int,
+    faults: Path | None,
     cache: Path,
     form: str,
     quiet: bool,
@@ -45,7 +47,7 @@ def train(
     from alpha_forge.runtime.training import Trainer
 
     set_up("text", quiet=quiet)
-    where = {"sandbox": sandbox, "speed": speed, "data": data, "seed": seed}
+    where = {"sandbox": sandbox, "speed": speed, "data": data, "seed": seed, "faults": faults}
     with (
         loaded(config, overrides, training=True, **where) as compiled,  # type: ignore[arg-type]
         shown_progress(quiet=quiet) as progress,

@@ -7,20 +7,28 @@ from __future__ import annotations
 
 from alpha_forge_sdk.sandbox.app import SandboxConfig, SandboxExchange, serve
 from alpha_forge_sdk.sandbox.clock import ExchangeClock, ManualTime, RealTime, TimeSource
-from alpha_forge_sdk.sandbox.faults import Faults, Hangup
+from alpha_forge_sdk.sandbox.faults import Faults, Frame, Hangup, Later, Mute, Stage
 from alpha_forge_sdk.sandbox.feed import Push
+from alpha_forge_sdk.sandbox.hostile import FaultScript, FaultScriptError, HostileFaults
 from alpha_forge_sdk.sandbox.recordings import SandboxDataError
 
 __all__ = [
     "ExchangeClock",
+    "FaultScript",
+    "FaultScriptError",
     "Faults",
+    "Frame",
     "Hangup",
+    "HostileFaults",
+    "Later",
     "ManualTime",
+    "Mute",
     "Push",
     "RealTime",
     "SandboxConfig",
     "SandboxDataError",
     "SandboxExchange",
+    "Stage",
     "TimeSource",
     "serve",
 ]

@@ -7,12 +7,13 @@ import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from alpha_forge_sdk.sandbox.archive import Archive
 from alpha_forge_sdk.sandbox.clock import ExchangeClock, TimeSource
-from alpha_forge_sdk.sandbox.faults import Faults
+from alpha_forge_sdk.sandbox.faults import Faults, Stage
 from alpha_forge_sdk.sandbox.files import FileMarket
+from alpha_forge_sdk.sandbox.hostile import FaultScript, HostileFaults
 from alpha_forge_sdk.sandbox.hub import Hub
 from alpha_forge_sdk.sandbox.market import Market
 from alpha_forge_sdk.sandbox.rest import RestApi
@@ -47,25 +48,30 @@ class SandboxConfig:
 class SandboxExchange:
     """A local exchange. One event loop; `start` before anything else, `stop` when done, both once.
 
-    Raises ValueError (or SandboxDataError, which is one) at construction for a bad configuration.
+    `faults` is a script to play, or a `Faults` of one's own; `.faults` counts what was done and what clients did
+    wrong. `market` is what is traded, without the holes that a script makes. Raises ValueError (or SandboxDataError,
+    which is one) at construction for a bad configuration.
     """
 
     def __init__(
         self,
         config: SandboxConfig | None = None,
         *,
-        faults: Faults | None = None,
+        faults: Faults | FaultScript | None = None,
         source: TimeSource | None = None,
     ) -> None:
         self.config = config or SandboxConfig()
-        self._faults = faults or Faults()
+        self.faults = faults if isinstance(faults, Faults) else HostileFaults(faults or FaultScript())
         if self.config.venue not in VENUES:
             raise ValueError(f"venue {self.config.venue!r}: it is one of {', '.join(VENUES)}")
         self._venue = VENUES[self.config.venue]
-        self.market, start_ms = _open_market(self.config)
+        market, start_ms = _open_market(self.config)
         if self.config.start_ms is not None:
             start_ms = self.config.start_ms
-        _check_start(self.market, start_ms)
+        _check_start(market, start_ms)
+        self._recorded = market
+        self.faults.begin(Stage(start_ms, self.config.speed, self._venue))
+        self.market = self.faults.market(market)
         # The clock stands until the exchange listens: at a high speed hours would pass while it starts.
         self.clock = ExchangeClock(start_ms, self.config.speed, held=True, source=source)
         self._server: ExchangeServer | None = None
@@ -73,10 +79,11 @@ class SandboxExchange:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen on `host` and `port` (0: any free one). OSError if the address can't be had."""
-        archive = Archive(_second_market(self.market, self.config), self._venue)
-        hub = Hub(self.market, self.clock, self._faults, self._venue)
-        rest = RestApi(self.market, self.clock.speed, self._venue)
-        self._server = ExchangeServer(self.clock, rest, archive, hub, self._faults, self._venue)
+        second = self.faults.market(_second_market(self._recorded, self.config))
+        archive = Archive(second, self._venue, self.faults)
+        hub = Hub(self.market, self.clock, self.faults, self._venue)
+        rest = RestApi(self.market, self.clock.speed, self._venue, self.faults)
+        self._server = ExchangeServer(self.clock, rest, archive, hub, self.faults, self._venue)
         self._address = (host, await self._server.start(host, port))
         self._loop = asyncio.get_running_loop()
         if not self.config.hold:
@@ -92,6 +99,17 @@ class SandboxExchange:
         """Cut every WebSocket connection, soon; new ones are taken. From any thread."""
         if self._server is not None:
             self._loop.call_soon_threadsafe(self._server.cut)
+
+    def inject(self, kind: str, **options: Any) -> None:
+        """Put a rule into play, from any thread: the keys of a rule of the fault script as keyword arguments (`from_`
+        for `from`), as `inject("late_close", delay="10s", symbols=["BTCUSDT"], times=1)`.
+
+        It takes effect with the next push or request. Raises FaultScriptError for a bad rule, and TypeError if the
+        exchange was given a `Faults` of its own.
+        """
+        if not isinstance(self.faults, HostileFaults):
+            raise TypeError(f"this exchange plays {type(self.faults).__name__}, which takes no rules")
+        self.faults.inject(kind, **options)
 
     @property
     def url(self) -> str:
@@ -131,9 +149,10 @@ async def serve(
     port: int,
     ready: Callable[[SandboxExchange], None],
     until: asyncio.Event,
+    faults: FaultScript | None = None,
 ) -> None:
     """Run an exchange until `until` is set; `ready` is called once it listens."""
-    exchange = SandboxExchange(config)
+    exchange = SandboxExchange(config, faults=faults)
     await exchange.start(host, port)
     try:
         ready(exchange)

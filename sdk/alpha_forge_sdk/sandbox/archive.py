@@ -19,6 +19,7 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 from alpha_forge_sdk.sandbox.bars import OPEN_TIME, BarTable
+from alpha_forge_sdk.sandbox.faults import Faults
 from alpha_forge_sdk.sandbox.http import Response
 from alpha_forge_sdk.sandbox.intervals import DAY, FIXED, HOUR, floor_ms, next_ms
 from alpha_forge_sdk.sandbox.market import Market
@@ -72,7 +73,8 @@ def _stamp(at_ms: int, form: str) -> str:
 class Archive:
     """Listings and objects of `market`, which the exchange clock makes available."""
 
-    def __init__(self, market: Market, venue: Venue = USDM) -> None:
+    def __init__(self, market: Market, venue: Venue = USDM, faults: Faults | None = None) -> None:
+        self._faults = faults or Faults()
         self._market = market
         self._venue = venue
         self._root = [f"{part}/" for part in venue.archive.split("/")[:-1]]
@@ -93,7 +95,10 @@ class Archive:
         if kind == "daily" and _is_monthly_only(interval):
             return None
         stem = f"{symbol}-{folder}-{label}"
-        body = self._build(symbol, interval, period, stem, key.removesuffix(".CHECKSUM"))
+        name = key.removesuffix(".CHECKSUM")
+        body = self._build(symbol, interval, period, stem, name)
+        if body is not None:
+            body = self._faults.content(name, body, now_ms)
         if body is None or not checksum:
             return body
         return f"{hashlib.sha256(body).hexdigest()}  {stem}.zip\n".encode()
@@ -106,6 +111,7 @@ class Archive:
         if not asked.isdigit() or delimiter not in ("", "/"):
             return _error(400, "InvalidArgument", "max-keys must be a number and the delimiter a slash")
         most = min(int(asked), 1000)
+        now_ms = self._faults.listed_until(now_ms)
         shown: list[tuple[_Listed, tuple[int, str]]] = []
         truncated = False
         for entry in self._walk("", prefix, marker, delimiter == "/", now_ms):

@@ -39,7 +39,8 @@ _SUMMED: Final = (VOLUME, QUOTE, TRADES, TAKER_BASE, TAKER_QUOTE)
 class Instrument:
     """One tradable symbol and the grid its numbers live on.
 
-    `tick` is the price step in units of 10^-price_decimals; `onboard_ms` the instant its history starts.
+    `tick` is the price step in units of 10^-price_decimals; `onboard_ms` the instant its history starts, and
+    `delisted_ms` the one at which it ends, if it does.
     """
 
     symbol: str
@@ -49,6 +50,7 @@ class Instrument:
     tick: int
     quantity_decimals: int
     onboard_ms: int
+    delisted_ms: int | None = None
 
     @property
     def quote_decimals(self) -> int:

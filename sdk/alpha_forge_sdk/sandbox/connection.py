@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import Final
 
 from websockets.frames import Frame, Opcode
@@ -24,6 +26,13 @@ def text_frame(text: str) -> bytes:
     return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
 
 
+def end_by_reset(writer: asyncio.StreamWriter) -> None:
+    """Make the end of this connection a TCP reset: what the client has not read yet may be lost to it."""
+    raw = writer.get_extra_info("socket")
+    if raw is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 class Connection:
     """A client's open WebSocket. Written to from one event loop only."""
 
@@ -38,6 +47,7 @@ class Connection:
         self._writer = writer
         self._queued: list[bytes] = []
         self._message: list[bytes] = []
+        self._muted = False
 
     @property
     def is_open(self) -> bool:
@@ -55,7 +65,7 @@ class Connection:
 
     def flush(self) -> None:
         """Write what was queued, in one piece; cut the connection of a client that stopped reading."""
-        if self._queued and self.is_open:
+        if self._queued and self.is_open and not self._muted:
             self._writer.write(b"".join(self._queued))
             if self._writer.transport.get_write_buffer_size() > _LOST_BYTES:
                 self.cut()
@@ -75,16 +85,23 @@ class Connection:
             self._write_protocol()
             asyncio.get_running_loop().call_later(_CLOSE_GRACE, self.cut)
 
-    def cut(self) -> None:
-        """End the TCP connection without a word."""
+    def cut(self, *, reset: bool = False) -> None:
+        """End the TCP connection without a word; with `reset` by a TCP reset."""
+        if reset:
+            end_by_reset(self._writer)
         self._writer.transport.abort()
+
+    def mute(self) -> None:
+        """Say nothing more, neither messages nor pongs; the connection stays open."""
+        self.flush()
+        self._muted = True
 
     def carry_out(self, actions: list[Reply | Close]) -> None:
         """Send the session's replies, and close if it says so."""
         for action in actions:
             if isinstance(action, Close):
                 self.close(action.code, action.reason)
-            elif self.is_open:
+            elif self.is_open and not self._muted:
                 self._writer.write(text_frame(action.text))
 
     def feed(self, data: bytes, seconds: float) -> list[str]:
@@ -125,5 +142,5 @@ class Connection:
 
     def _write_protocol(self) -> None:
         for piece in self._protocol.data_to_send():
-            if piece and not self._writer.transport.is_closing():
+            if piece and not self._muted and not self._writer.transport.is_closing():
                 self._writer.write(piece)

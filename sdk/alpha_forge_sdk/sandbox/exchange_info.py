@@ -40,7 +40,7 @@ def futures_info(market: Market, now_ms: int) -> dict[str, Any]:
             }
             for asset in assets
         ],
-        "symbols": [_futures_symbol(item) for item in instruments],
+        "symbols": [_futures_symbol(item, now_ms) for item in instruments],
     }
 
 
@@ -54,7 +54,7 @@ def spot_info(market: Market, now_ms: int, wanted: Sequence[str] | None) -> dict
             _rate_limit("RAW_REQUESTS", "MINUTE", 5, 300_000),
         ],
         "exchangeFilters": [],
-        "symbols": [_spot_symbol(market.instrument(symbol)) for symbol in wanted or market.symbols],
+        "symbols": [_spot_symbol(market.instrument(symbol), now_ms) for symbol in wanted or market.symbols],
     }
 
 
@@ -62,14 +62,14 @@ def _rate_limit(kind: str, interval: str, count: int, limit: int) -> dict[str, A
     return {"rateLimitType": kind, "interval": interval, "intervalNum": count, "limit": limit}
 
 
-def _futures_symbol(item: Instrument) -> dict[str, Any]:
+def _futures_symbol(item: Instrument, now_ms: int) -> dict[str, Any]:
     return {
         "symbol": item.symbol,
         "pair": item.symbol,
         "contractType": "PERPETUAL",
         "deliveryDate": _PERPETUAL_DELIVERY,
         "onboardDate": item.onboard_ms,
-        "status": "TRADING",
+        "status": _status(item, now_ms, "PENDING_TRADING", "SETTLING"),
         "maintMarginPercent": "2.5000",
         "requiredMarginPercent": "5.0000",
         "baseAsset": item.base,
@@ -100,6 +100,13 @@ def _futures_symbol(item: Instrument) -> dict[str, Any]:
     }
 
 
+def _status(item: Instrument, now_ms: int, before: str, after: str) -> str:
+    """TRADING, or what the venue calls a symbol `before` its listing and `after` its delisting."""
+    if now_ms < item.onboard_ms:
+        return before
+    return after if item.delisted_ms is not None and now_ms >= item.delisted_ms else "TRADING"
+
+
 def _futures_filters(item: Instrument) -> list[dict[str, Any]]:
     tick = decimal_text(item.tick, item.price_decimals)
     step = decimal_text(1, item.quantity_decimals)
@@ -119,12 +126,12 @@ def _futures_filters(item: Instrument) -> list[dict[str, Any]]:
     ]
 
 
-def _spot_symbol(item: Instrument) -> dict[str, Any]:
+def _spot_symbol(item: Instrument, now_ms: int) -> dict[str, Any]:
     tick = decimal_text(item.tick, item.price_decimals, 8)
     step = decimal_text(1, item.quantity_decimals, 8)
     return {
         "symbol": item.symbol,
-        "status": "TRADING",
+        "status": _status(item, now_ms, "PRE_TRADING", "BREAK"),
         "baseAsset": item.base,
         "baseAssetPrecision": 8,
         "quoteAsset": item.quote,

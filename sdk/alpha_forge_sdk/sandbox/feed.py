@@ -28,12 +28,16 @@ PUSH_EVERY_REAL_MS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """One message of one stream. `text` is the raw payload, without the combined wrapper."""
+    """One message of one stream. `text` is the raw payload, without the combined wrapper; `open_ms`, `symbol` and
+    `interval` are those of its bar, if it is about one."""
 
     stream: str
     text: str
     event_ms: int
     closed: bool
+    open_ms: int = 0
+    symbol: str = ""
+    interval: str = ""
 
 
 @dataclass(slots=True)
@@ -120,7 +124,7 @@ class Feed:
         bar = self._market.bars(spec.symbol, spec.interval, live.open_ms, live.open_ms + 1)
         if bar.shape[1]:
             text = event_text(spec, self._market.instrument(spec.symbol), bar, due, True, self._places)
-            pushes.append(Push(spec.name, text, due, True))
+            pushes.append(Push(spec.name, text, due, True, live.open_ms, spec.symbol, spec.interval))
         live.open_ms = next_ms(live.open_ms, spec.interval)
         self._schedule(live)
 
@@ -137,4 +141,6 @@ class Feed:
                 live.shown = shown
                 instrument = self._market.instrument(spec.symbol)
                 text = event_text(spec, instrument, bar, event_ms, False, self._places)
-                pushes.append(Push(spec.name, text, event_ms, False))
+                pushes.append(
+                    Push(spec.name, text, event_ms, False, live.open_ms, spec.symbol, spec.interval)
+                )

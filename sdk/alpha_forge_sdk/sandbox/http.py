@@ -19,13 +19,19 @@ class BadRequest(ValueError):
 @dataclass(frozen=True, slots=True)
 class Request:
     """A request without a body. `path` is percent-decoded; header names are in lower case; `head` the bytes
-    it came as."""
+    it came as. `number` counts the requests for the same target."""
 
     method: str
     path: str
     query: dict[str, str]
     headers: dict[str, str]
     head: bytes
+    number: int = 1
+
+    @property
+    def target(self) -> str:
+        """What is asked for: path and query, the latter in a fixed order."""
+        return f"{self.path}?{'&'.join(f'{name}={value}' for name, value in sorted(self.query.items()))}"
 
     @property
     def is_upgrade(self) -> bool:
@@ -46,12 +52,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A whole response."""
+    """A whole response, and how it is spoilt on its way: cut after `cut_at` bytes of the body, its body spread over
+    `span` real seconds, or, with `reset`, no response but the end of the connection."""
 
     status: int
     body: bytes = b""
     content_type: str = "application/json;charset=utf-8"
     headers: dict[str, str] = field(default_factory=dict)
+    cut_at: int | None = None
+    span: float = 0.0
+    reset: bool = False
 
     def encode(self, *, keep_alive: bool, head_only: bool = False) -> bytes:
         """The response as bytes; without the body, but with its length, for HEAD."""

@@ -100,13 +100,17 @@ class Allowance:
 
 @dataclass(slots=True)
 class Session:
-    """The state of one connection: its subscriptions in their order, its property, its allowance."""
+    """The state of one connection: its subscriptions in their order, its property, its allowance.
+
+    `asked` collects the names of every subscription, new or repeated, for whoever empties it.
+    """
 
     live: bool
     combined: bool
     allowance: Allowance
     venue: Venue = USDM
     streams: dict[str, None] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
 
     @classmethod
     def open(cls, where: Route, seconds: float, venue: Venue = USDM) -> tuple[Session, list[Reply | Close]]:
@@ -173,6 +177,7 @@ class Session:
                 self.streams.clear()
                 return [self._error(4, "Too many subscriptions"), Close(1008, "Invalid request")]
             self.streams[name] = None
+            self.asked.append(name)
         return []
 
     def _property(self, method: str, params: list[Any], identifier: Any) -> Reply:

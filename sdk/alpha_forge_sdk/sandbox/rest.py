@@ -15,6 +15,7 @@ import numpy as np
 from alpha_forge_sdk.sandbox import bars as tables
 from alpha_forge_sdk.sandbox.bars import BarTable
 from alpha_forge_sdk.sandbox.exchange_info import FUTURES_WEIGHT, SPOT_WEIGHT, futures_info, spot_info
+from alpha_forge_sdk.sandbox.faults import Faults
 from alpha_forge_sdk.sandbox.http import Request, Response, json_response
 from alpha_forge_sdk.sandbox.intervals import FIXED, ceil_ms, floor_ms
 from alpha_forge_sdk.sandbox.market import Market
@@ -51,7 +52,10 @@ class RestApi:
     `speed` turns the exchange seconds that a client has to wait into the real seconds of `Retry-After`.
     """
 
-    def __init__(self, market: Market, speed: float = 1.0, venue: Venue = USDM) -> None:
+    def __init__(
+        self, market: Market, speed: float = 1.0, venue: Venue = USDM, faults: Faults | None = None
+    ) -> None:
+        self._faults = faults or Faults()
         self._market = market
         self._speed = speed
         self._futures = _Api(USDM, 1500, False, WeightLedger(FUTURES_WEIGHT))
@@ -91,6 +95,7 @@ class RestApi:
         verdict = api.ledger.charge(address, weigh(request), int(budget_ms))
         headers = {"X-MBX-USED-WEIGHT-1M": str(verdict.used)}
         if verdict.status != 200:
+            self._faults.violations["banned" if verdict.status == 418 else "weight"] += 1
             return self._refusal(api, verdict, address, budget_ms, headers)
         try:
             response = handle(request, now_ms)
@@ -172,6 +177,9 @@ class RestApi:
             raise ApiError(-1130, "Data sent for parameter 'limit' is not valid.")
         if start is not None and end is not None and start > end:
             raise ApiError(-1023, "Start time is greater than end time.")
+        lacking = self._faults.unpublished(symbol, interval, now_ms)
+        if lacking is not None:
+            end = lacking - 1 if end is None else min(end, lacking - 1)
         bars = window(self._market, symbol, interval, start, end, limit, now_ms)
         text = rest_text(self._market.instrument(symbol), interval, bars, api.venue.places)
         return Response(200, text.encode())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import logging
+from collections import Counter, deque
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -16,16 +18,26 @@ from websockets.server import ServerProtocol
 from alpha_forge_sdk.sandbox import archive as archives
 from alpha_forge_sdk.sandbox.archive import Archive
 from alpha_forge_sdk.sandbox.clock import ExchangeClock
-from alpha_forge_sdk.sandbox.connection import Connection
+from alpha_forge_sdk.sandbox.connection import Connection, end_by_reset
 from alpha_forge_sdk.sandbox.faults import Faults
 from alpha_forge_sdk.sandbox.http import MAX_HEAD, BadRequest, Request, Response, json_response, parse_head
 from alpha_forge_sdk.sandbox.hub import Hub
-from alpha_forge_sdk.sandbox.protocol import Session, route
+from alpha_forge_sdk.sandbox.protocol import Close, Reply, Session, route
 from alpha_forge_sdk.sandbox.rest import RestApi
 from alpha_forge_sdk.sandbox.venue import USDM, Venue
 
 #: Real seconds that a connection lives.
 LIFETIME: Final = 24 * 3600.0
+
+#: So many WebSocket handshakes of one address are allowed within so many real seconds.
+_MAX_CONNECTS: Final = 300
+_CONNECT_WINDOW: Final = 300.0
+
+#: A slow body comes in so many pieces.
+_PIECES: Final = 10
+
+#: What a client did wrong, by the reason its connection is closed for.
+_VIOLATIONS: Final = {"Too many requests": "message_rate", "Invalid request": "too_many_streams"}
 
 _LISTING_PATHS: Final = ("/", "/data.binance.vision", "/data.binance.vision/")
 
@@ -51,6 +63,8 @@ class ExchangeServer:
         self._hub = hub
         self._faults = faults
         self._numbers = itertools.count(1)
+        self._asked: Counter[str] = Counter()
+        self._connects: dict[str, deque[float]] = {}
         self._connections: dict[int, Connection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._archive_thread = ThreadPoolExecutor(1, thread_name_prefix="sandbox-archive")
@@ -118,25 +132,54 @@ class ExchangeServer:
             await reader.readexactly(min(request.body_length, MAX_HEAD))
             response = await self._answer(request, address)
             alive = request.keeps_alive
-            writer.write(response.encode(keep_alive=alive, head_only=request.method == "HEAD"))
-            await writer.drain()
-            if not alive:
+            await self._send(response, writer, keep_alive=alive, head_only=request.method == "HEAD")
+            if not alive or response.reset or response.cut_at is not None:
                 return
 
+    async def _send(
+        self, response: Response, writer: asyncio.StreamWriter, *, keep_alive: bool, head_only: bool
+    ) -> None:
+        """Write a response, whole or spoilt as it says."""
+        if response.reset:
+            end_by_reset(writer)
+            writer.transport.abort()
+            return
+        data = response.encode(keep_alive=keep_alive, head_only=head_only)
+        if response.cut_at is not None and not head_only:
+            data = data[: len(data) - len(response.body) + response.cut_at]
+        if response.span <= 0:
+            writer.write(data)
+            await writer.drain()
+            return
+        piece = -(-len(data) // _PIECES)
+        for start in range(0, len(data), piece):
+            writer.write(data[start : start + piece])
+            await writer.drain()
+            await asyncio.sleep(response.span / _PIECES)
+
     async def _answer(self, request: Request, address: str) -> Response:
-        now = self._clock.now_ms()
+        now, budget = self._clock.now_ms(), self._clock.budget_ms()
         path = request.path
+        self._asked[request.target] += 1
+        request = dataclasses.replace(request, number=self._asked[request.target])
         if request.method not in ("GET", "HEAD"):
             return _plain(405, "Only GET and HEAD are served here.")
         if path == "/sandbox/clock":
             return json_response({"epoch_ms": now, "speed": self._clock.speed, "held": self._clock.held})
+        response = self._faults.intercept(request, address, now, budget)
+        if response is not None:
+            return response
         if self._rest.serves(path):
-            response = self._rest.answer(request, address, now, self._clock.budget_ms())
-            return self._faults.rest(path, response, now)
+            response = self._faults.rest(path, self._rest.answer(request, address, now, budget), now)
+        else:
+            response = await self._from_archive(request, now)
+        return self._faults.answered(request, response, now)
+
+    async def _from_archive(self, request: Request, now: float) -> Response:
         loop = asyncio.get_running_loop()
-        if path in _LISTING_PATHS:
+        if request.path in _LISTING_PATHS:
             return await loop.run_in_executor(self._archive_thread, self._archive.listing, request.query, now)
-        return await loop.run_in_executor(self._archive_thread, self._object, path, now)
+        return await loop.run_in_executor(self._archive_thread, self._object, request.path, now)
 
     def _object(self, path: str, now_ms: float) -> Response:
         key = path.removeprefix("/data.binance.vision").removeprefix("/")
@@ -151,6 +194,7 @@ class ExchangeServer:
     async def _websocket(
         self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        self._count_connect(str(writer.get_extra_info("peername")[0]))
         where = route(request.path, request.query, self._venue)
         refusal = self._faults.accept(request.path, self._clock.now_ms())
         if where is None:
@@ -165,7 +209,8 @@ class ExchangeServer:
         connection = Connection(next(self._numbers), protocol, session, writer)
         self._connections[connection.number] = connection
         self._hub.pump()
-        connection.carry_out(actions)
+        self._hub.welcome(connection)
+        self._carry_out(connection, actions)
         self._hub.sync(connection)
         keeper = self._spawn(self._keep(connection))
         try:
@@ -184,10 +229,25 @@ class ExchangeServer:
                 self._hub.pump()
             for text in texts:
                 if connection.is_open:
-                    connection.carry_out(connection.session.receive(text, seconds))
+                    self._carry_out(connection, connection.session.receive(text, seconds))
             self._hub.sync(connection)
             if not data or connection.is_done:
                 return
+
+    def _carry_out(self, connection: Connection, actions: list[Reply | Close]) -> None:
+        for action in actions:
+            if isinstance(action, Close) and action.reason in _VIOLATIONS:
+                self._faults.violations[_VIOLATIONS[action.reason]] += 1
+        connection.carry_out(actions)
+
+    def _count_connect(self, address: str) -> None:
+        now = self._clock.source.seconds()
+        recent = self._connects.setdefault(address, deque())
+        recent.append(now)
+        while recent[0] <= now - _CONNECT_WINDOW:
+            recent.popleft()
+        if len(recent) > _MAX_CONNECTS:
+            self._faults.violations["connect_rate"] += 1
 
     async def _keep(self, connection: Connection) -> None:
         """Ping the client, and end its connection when it is silent too long or has lived a day."""

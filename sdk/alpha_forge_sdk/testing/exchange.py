@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from alpha_forge.contracts.types import Bar
-    from alpha_forge_sdk.sandbox import SandboxConfig, SandboxExchange
+    from alpha_forge_sdk.sandbox import Faults, FaultScript, SandboxConfig, SandboxExchange
 
 
 @contextmanager
-def running_exchange(config: SandboxConfig | None = None) -> Iterator[SandboxExchange]:
-    """A started `SandboxExchange` (``.url``, ``.market``, ``.clock``). Raises what its start raises."""
+def running_exchange(
+    config: SandboxConfig | None = None, *, faults: Faults | FaultScript | None = None
+) -> Iterator[SandboxExchange]:
+    """A started `SandboxExchange` (``.url``, ``.market``, ``.clock``, ``.faults``, ``.inject()``), with the faults of a
+    script. Raises what its start raises."""
     from alpha_forge_sdk.sandbox import SandboxExchange
 
-    exchange = SandboxExchange(config)
+    exchange = SandboxExchange(config, faults=faults)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="sandbox exchange", daemon=True)
     thread.start()
