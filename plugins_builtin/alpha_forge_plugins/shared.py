@@ -31,6 +31,7 @@ def alpha_forge_sinks() -> dict[str, str]:
         "jsonl": "alpha_forge_plugins.sinks.jsonl:JSONLinesSink",
         "parquet": "alpha_forge_plugins.sinks.parquet:ParquetSink",
         "sqlite": "alpha_forge_plugins.sinks.sqlite:SQLiteSink",
+        "webhook": "alpha_forge_plugins.sinks.webhook:WebhookSink",
     }
 
 
@@ -46,4 +47,5 @@ def alpha_forge_conformance() -> dict[str, str]:
         "sinks.jsonl": "alpha_forge_plugins.conformance.sinks:JSONLinesConformance",
         "sinks.parquet": "alpha_forge_plugins.conformance.sinks:ParquetConformance",
         "sinks.sqlite": "alpha_forge_plugins.conformance.sinks:SQLiteConformance",
+        "sinks.webhook": "alpha_forge_plugins.conformance.webhook:WebhookConformance",
     }
