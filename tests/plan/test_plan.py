@@ -127,11 +127,16 @@ def test_a_flow_with_a_panel_step_waits_for_the_row():
 
 def test_text_and_json_tell_the_same():
     dag = plan(RSI, column="rsi_14")
-    told = json.loads(json.dumps(as_json(dag)))
+    histories = {"base": ("REST: 350 bars in one request", "because it is quicker")}
+    told = json.loads(json.dumps(as_json(dag, histories)))
+    assert told["warmup"][0]["history"] == list(histories["base"])
+    assert json.loads(json.dumps(as_json(dag)))["warmup"][0]["history"] == []
     assert told["warmup"][0]["need"] == 350
     assert told["warmup"][0]["paths"][0]["chain"][-1] == "350 bars of base"
-    text = as_text(dag)
+    assert "fetched now" not in as_text(dag)
+    text = as_text(dag, histories)
     for part in (
+        "fetched now:\n      REST: 350 bars in one request\n      because it is quicker\n",
         "flow_bar_1h_base",
         "350 bars of 1h needed",
         "sinks.csv_append#1",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from alpha_forge.plan.graph import EventFlowDAG, Node
@@ -9,8 +11,11 @@ from alpha_forge.plan.graph import EventFlowDAG, Node
 DAY_NS = 86_400 * 10**9
 
 
-def as_text(dag: EventFlowDAG) -> str:
-    """What an operator reads: frames, flows with their steps, warm-up per path with its reason, sinks."""
+def as_text(dag: EventFlowDAG, histories: Mapping[str, Sequence[str]] = MappingProxyType({})) -> str:
+    """What an operator reads: frames, flows with their steps, warm-up per path with its reason, sinks.
+
+    ``histories`` are each data frame's lines on how its warm-up would be fetched.
+    """
     lines = [f"{dag.name}", "", "frames"]
     for frame in dag.frames.values():
         lines.append(f"  {frame.name}  {frame.interval}  {len(frame.symbols)} symbol(s)  on {frame.event}")
@@ -36,6 +41,8 @@ def as_text(dag: EventFlowDAG) -> str:
         )
         width = max((len(str(n.bars)) for n in spec.needs), default=1)
         lines += [f"    {n.bars:>{width}}  {' ← '.join(n.chain)}" for n in spec.needs]
+        if said := histories.get(spec.frame):
+            lines += ["    fetched now:", *(f"      {line}" for line in said)]
     if dag.sinks:
         lines += ["", "sinks"]
         lines += [f"  {s.name}  {s.using} ← {s.frame}.{s.column}" for s in dag.sinks]
@@ -49,7 +56,9 @@ def _step_text(node: Node) -> str:
     return text
 
 
-def as_json(dag: EventFlowDAG) -> dict[str, Any]:
+def as_json(
+    dag: EventFlowDAG, histories: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> dict[str, Any]:
     """The same for programs."""
     return {
         "name": dag.name,
@@ -92,6 +101,7 @@ def as_json(dag: EventFlowDAG) -> dict[str, Any]:
                 "need": w.need,
                 "fetch": w.fetch,
                 "paths": [{"bars": n.bars, "chain": list(n.chain)} for n in w.needs],
+                "history": list(histories.get(w.frame, ())),
             }
             for w in dag.warmup.values()
         ],

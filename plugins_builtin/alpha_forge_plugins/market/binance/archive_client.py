@@ -75,7 +75,7 @@ class ArchiveClient:
 
     def kept(self, symbols: Sequence[str], interval: str) -> dict[str, set[str]]:
         """Names of each symbol's files on disk. Blocks: for a thread."""
-        return kept_names(self._cache, self._venue, symbols, interval)
+        return self._cache.of(symbols, interval, self._venue)
 
     async def fetch(self, files: Sequence[ArchiveFile], interval: Interval) -> tuple[Rows, list[ArchiveFile]]:
         """The bars of one symbol's files, oldest first, cleaned; and the files that can't be had or trusted."""
@@ -268,15 +268,6 @@ class ArchiveClient:
             marker = page.marker
         # Nothing at all speaks of this symbol (listed last week), not of what is published for the others.
         return newest or guess
-
-
-def kept_names(cache: FileCache, venue: Venue, symbols: Sequence[str], interval: str) -> dict[str, set[str]]:
-    """Names of each symbol's files on disk. Blocks."""
-    return {
-        symbol: cache.names(archive.prefix(venue.archive_folder, symbol, interval, True))
-        | cache.names(archive.prefix(venue.archive_folder, symbol, interval, False))
-        for symbol in symbols
-    }
 
 
 def _date_of(key: str, monthly: bool) -> date | None:

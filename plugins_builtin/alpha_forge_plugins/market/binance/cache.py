@@ -7,11 +7,13 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from alpha_forge_plugins.market.binance import archive
 from alpha_forge_plugins.market.binance.archive import ArchiveError
+from alpha_forge_plugins.market.binance.venue import Venue
 from alpha_forge_plugins.sinks.file_lock import exclusive
 from alpha_forge_sdk import RetryLater
 
@@ -34,12 +36,19 @@ class FileCache:
         self._folder = folder
         self._writes = True
 
-    def names(self, prefix: str) -> set[str]:
-        """Names of the files kept under a folder of keys (``…/klines/BTCUSDT/1h/``)."""
+    def of(self, symbols: Sequence[str], interval: str, venue: Venue) -> dict[str, set[str]]:
+        """Names of each symbol's files, monthly and daily."""
+        kept = {}
+        for symbol in symbols:
+            folders = [archive.prefix(venue.archive_folder, symbol, interval, by) for by in (True, False)]
+            kept[symbol] = {name for folder in folders for name in self._names(quote(folder))}
+        return kept
+
+    def _names(self, folder: str) -> list[str]:
         try:
-            return set(os.listdir(self._folder / prefix))
+            return os.listdir(self._folder / folder)
         except OSError:
-            return set()
+            return []
 
     def read(self, key: str) -> bytes | None:
         """The file, if it is there and whole."""
