@@ -16,8 +16,13 @@ COMMANDS = {
     "signal": ("alpha_forge.cli.signal:signal", "Run a configuration: live bars in, predictions out."),
     "check": ("alpha_forge.cli.check:check", "Check a configuration without connecting anywhere."),
     "plan": ("alpha_forge.cli.plan:plan", "Show the graph of a configuration, and its warm-up."),
+    "replay": (
+        "alpha_forge.cli.replay:replay",
+        "Run a configuration over history, to a file or to its sinks.",
+    ),
     "train": ("alpha_forge.cli.train:train", "Train the checkpoint that the model step names."),
     "plugins": ("alpha_forge.cli.plugins:plugins", "List, show or validate the installed plugins."),
+    "bars": ("alpha_forge.cli.bars:bars", "Check the certificate of the bars that a run has processed."),
     "sandbox": ("alpha_forge.cli.sandbox:sandbox", "Run a local exchange."),
 }
 """Command → where it is, and what the help of the whole says of it: that must not cost an import."""

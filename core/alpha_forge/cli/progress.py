@@ -53,8 +53,11 @@ class _Lines:
 
 
 @contextmanager
-def shown_progress(*, quiet: bool = False) -> Iterator[Progress]:
-    """Bars on standard error if it is a terminal, else a line for each task that ends; nothing if ``quiet``."""
+def shown_progress(*, quiet: bool = False, rate: str = "") -> Iterator[Progress]:
+    """Bars on standard error if it is a terminal, else a line for each task that ends; nothing if ``quiet``.
+
+    ``rate`` names steps in a second (``bars/s``), and has them shown.
+    """
     if quiet:
         yield Silent()
         return
@@ -65,6 +68,21 @@ def shown_progress(*, quiet: bool = False) -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    columns += [*([_speed_column(rate)] if rate else []), TimeRemainingColumn()]
     with RichProgress(*columns, console=Console(stderr=True)) as bars:
         yield _Bars(bars)
+
+
+def _speed_column(rate: str) -> rich.progress.ProgressColumn:
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        """Steps in a second."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:,.0f} {rate}" if speed else "", style="progress.data.speed")
+
+    return Speed()

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alpha_forge.contracts.clock import Clock, SystemClock
+from alpha_forge.contracts.clock import Clock
 from alpha_forge.contracts.errors import ModelError, SourceError
 from alpha_forge.contracts.interval import iso
-from alpha_forge.contracts.plugin import DataSource, ModelSpec, SourceContext
+from alpha_forge.contracts.plugin import DataSource, ModelSpec
 from alpha_forge.dsl.document import Document, Training
 from alpha_forge.plan.graph import EventFlowDAG, Node
 from alpha_forge.runtime.dataset import forward_return, time_split, windows
 from alpha_forge.runtime.engine import Engine
 from alpha_forge.runtime.progress import Progress, Silent
+from alpha_forge.runtime.sources import opened
 from alpha_forge.runtime.warmup import History, fetch_history, run_history
 
 Float = npt.NDArray[np.float64]
@@ -130,22 +131,13 @@ class Trainer:
         )
 
     async def _fetch(self) -> dict[str, History]:
-        nodes = self._dag.data_nodes()
-        sources = {n.frame: self._sources[n.frame] if self._sources else self._dag.make(n) for n in nodes}
-        clock = self._clock
-        for source in sources.values():
-            clock = clock or await source.find_clock()
-        clock = clock or SystemClock()
-        histories: dict[str, History] = {}
-        context = SourceContext(clock, self._cache_dir, {})
-        try:
-            for frame, source in sources.items():
-                await source.open(context)
-                histories[frame] = await self._history(frame, source, clock.now())
-        finally:
-            for source in sources.values():
-                await source.close()
-        return histories
+        async with opened(self._dag, self._cache_dir, clock=self._clock, sources=self._sources) as (
+            sources,
+            clock,
+        ):
+            return {
+                frame: await self._history(frame, source, clock.now()) for frame, source in sources.items()
+            }
 
     async def _history(self, frame: str, source: DataSource, now: int) -> History:
         spec = self._dag.frames[frame]

@@ -16,11 +16,15 @@ from alpha_forge.contracts.interval import Interval, iso
 from alpha_forge.contracts.plugin import DataSource
 from alpha_forge.contracts.types import Bar, BarBatch, BarBlock
 from alpha_forge.plan.graph import EventFlowDAG, FrameSpec
+from alpha_forge.runtime.catch_up import CatchUp
 from alpha_forge.runtime.engine import Engine
 from alpha_forge.runtime.feed import Feed
+from alpha_forge.runtime.ledger.frame import Past
 from alpha_forge.runtime.ledger.origins import Origins
+from alpha_forge.runtime.ledger.recorder import BarLedger
 from alpha_forge.runtime.progress import Progress
 from alpha_forge.runtime.recent import Revision
+from alpha_forge.runtime.results import PredictedRow
 from alpha_forge.runtime.sequencer import refusal
 
 log = logging.getLogger("alpha_forge.warmup")
@@ -31,6 +35,8 @@ Bool = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.uint8]
 
 T = TypeVar("T")
+
+Emit = Callable[[Sequence[PredictedRow]], object]
 
 CHUNK = 64
 """Rows that go to the engine at once: often enough for a progress bar, seldom enough to cost nothing."""
@@ -174,16 +180,30 @@ def put_block(history: History, place: int, block: BarBlock, interval: Interval,
 
 
 class WarmupProcessor:
-    """Runs the past through the engine, row by row: the same code that the stream goes through."""
+    """Runs the past through the engine, row by row: the same code that the stream goes through.
 
-    def __init__(self, dag: EventFlowDAG, engine: Engine, progress: Progress) -> None:
+    `emit` gets what closes after `since` (ns) predict: bars that closed while no process ran.
+    """
+
+    def __init__(
+        self,
+        dag: EventFlowDAG,
+        engine: Engine,
+        progress: Progress,
+        since: int | None = None,
+        emit: Emit | None = None,
+    ) -> None:
         self._dag = dag
         self._engine = engine
         self._progress = progress
+        self._since = since
+        self._emit = emit
 
     def run(self, histories: Mapping[str, History]) -> None:
         """Process all rows of all frames in the order of their closes."""
-        run_history(self._dag, self._engine, histories, self._progress, "warm-up")
+        run_history(
+            self._dag, self._engine, histories, self._progress, "warm-up", since=self._since, emit=self._emit
+        )
 
 
 def run_history(
@@ -193,12 +213,21 @@ def run_history(
     progress: Progress,
     task: str,
     after: Callable[[], None] | None = None,
+    *,
+    since: int | None = None,
+    emit: Emit | None = None,
 ) -> None:
-    """Take an engine through the past; `after` is called when some rows, at most `CHUNK`, have been processed."""
+    """Take an engine through the past; `after` is called when some rows, at most `CHUNK`, have been processed.
+
+    `emit` gets the predictions of closes after `since` (ns); without it, nothing of the past predicts.
+    """
     progress.start(task, sum(h.rows for h in histories.values()))
     engine.begin({name: np.full(h.values.shape[2], h.first) for name, h in histories.items()})
     for chunk in batched(merged(dag, histories), CHUNK):
-        engine.warm(chunk)
+        past = [item for item in chunk if since is None or emit is None or item[1].ts <= since]
+        engine.warm(past)
+        if emit is not None and len(past) < len(chunk):
+            emit(engine.process(chunk[len(past) :]))
         if after is not None:
             after()
         progress.advance(task, len(chunk))
@@ -211,10 +240,13 @@ def batched(items: Iterator[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def merged(dag: EventFlowDAG, histories: Mapping[str, History]) -> Iterator[tuple[str, BarBatch]]:
+def merged(
+    dag: EventFlowDAG, histories: Mapping[str, History], *, certain: bool = False
+) -> Iterator[tuple[str, BarBatch]]:
     """Batches of all frames, by close, then by the order of the frames.
 
-    Rows after a symbol's newest bar are neither bars nor certified absent: the stream, or a repair, still owes them.
+    Rows after a symbol's newest bar are neither bars nor certified absent: the stream, or a repair, still owes them;
+    unless it is ``certain`` that what the histories lack does not exist.
     """
     closes: list[tuple[int, int, str, int]] = []
     for order, (name, history) in enumerate(histories.items()):
@@ -226,7 +258,7 @@ def merged(dag: EventFlowDAG, histories: Mapping[str, History]) -> Iterator[tupl
         history = histories[name]
         mask = masks[name][k]
         symbols = np.flatnonzero(mask)
-        absent = np.flatnonzero(~mask & (owed[name] > history.first + k))
+        absent = np.flatnonzero(~mask & (certain | (owed[name] > history.first + k)))
         values = np.ascontiguousarray(history.values[:, k, symbols])
         yield name, BarBatch(ts, symbols, values, absent)
 
@@ -240,12 +272,26 @@ def _owed_from(history: History) -> Int:
 class WarmupOrchestrator:
     """The whole of phase 2: waits for the first event, fetches, merges, processes, and sets the gates."""
 
-    def __init__(self, dag: EventFlowDAG, engine: Engine, progress: Progress, compute: Executor) -> None:
+    def __init__(
+        self,
+        dag: EventFlowDAG,
+        engine: Engine,
+        progress: Progress,
+        compute: Executor,
+        ledger: BarLedger,
+        *,
+        catch_up: CatchUp | None = None,
+        emit: Emit | None = None,
+    ) -> None:
+        """`emit` gets, on the compute thread, what the bars predict that `catch_up` finds missed."""
         self._dag = dag
         self._data = WarmupDataService(progress)
-        self._processor = WarmupProcessor(dag, engine, progress)
+        self._catch_up = catch_up
+        since = None if catch_up is None else catch_up.since
+        self._processor = WarmupProcessor(dag, engine, progress, since, emit if since is not None else None)
         self._engine = engine
         self._compute = compute
+        self._ledger = ledger
 
     async def run(self, feeds: Sequence[Feed], first_event_seconds: float) -> WarmupResult:
         """Warm every frame. The feeds are running already, so that nothing falls between history and stream."""
@@ -257,10 +303,16 @@ class WarmupOrchestrator:
             # The bar that the first event belongs to is the stream's; the past ends right before it.
             anchor = row - 1
             bars = self._dag.warmup[feed.name].fetch
+            if self._catch_up is not None:
+                bars += self._catch_up.more_rows(feed.name, anchor)
             log.info("Warming %s: %d bars up to %s", feed.name, bars, iso(feed.spec.interval.ts(anchor)))
             histories[feed.name] = await self._data.fetch(feed, anchor, bars)
             self._data.merge(histories[feed.name], feed)
-        await asyncio.get_running_loop().run_in_executor(self._compute, self._processor.run, histories)
+        self._set_cutoffs(histories)
+        pasts = {name: Past(h.first, h.values, h.origins, _owed_from(h)) for name, h in histories.items()}
+        processing = asyncio.get_running_loop().run_in_executor(self._compute, self._processor.run, histories)
+        await asyncio.gather(processing, self._ledger.begin(pasts))
+        self._ledger.note([(name, h.revisions) for name, h in histories.items() if h.revisions])
         return self._finish(feeds, histories)
 
     def _finish(self, feeds: Sequence[Feed], histories: Mapping[str, History]) -> WarmupResult:
@@ -274,5 +326,11 @@ class WarmupOrchestrator:
             found[feed.name] = FrameWarmup(
                 feed.spec.interval.ts(anchor_row), int(history.present.sum()), owed
             )
-        self._engine.emit_after({name: f.anchor for name, f in found.items()})
         return WarmupResult(found)
+
+    def _set_cutoffs(self, histories: Mapping[str, History]) -> None:
+        """Say which closes predict: those after the past, and those of it that were missed."""
+        anchors = {
+            name: self._dag.frames[name].interval.ts(h.first + h.rows - 1) for name, h in histories.items()
+        }
+        self._engine.emit_after(anchors, None if self._catch_up is None else self._catch_up.cutoffs(anchors))
