@@ -17,9 +17,12 @@ from alpha_forge.contracts.plugin import DataSource, SourceContext
 from alpha_forge.contracts.types import BAR_CLOSE, BarBatch
 from alpha_forge.dsl.document import Document
 from alpha_forge.plan.graph import EventFlowDAG
+from alpha_forge.runtime.catch_up import CatchUp
+from alpha_forge.runtime.delivery.status import DeliveryReport
 from alpha_forge.runtime.emitter import PredictionEmitter, SignalEmitter, create_emitter_from_dsl
 from alpha_forge.runtime.engine import Engine
 from alpha_forge.runtime.feed import Feed
+from alpha_forge.runtime.ledger.recorder import BarLedger
 from alpha_forge.runtime.memory import MemoryObserver
 from alpha_forge.runtime.progress import Progress, Silent
 from alpha_forge.runtime.repair import Repairer
@@ -35,12 +38,18 @@ class RunSummary:
 
     bars: int = 0
     emitted: int = 0
+    caught_up: int = 0
+    """Of those emitted: predictions of bars that closed while no process ran."""
     not_ready: int = 0
     repaired: int = 0
     absent: int = 0
+    revised: int = 0
+    """Bars that came again with other values."""
     warmup: WarmupResult | None = None
     interrupted: bool = False
     delivered: Mapping[str, int] = field(default_factory=dict)
+    delivery: DeliveryReport = field(default_factory=DeliveryReport)
+    """How the log and each sink stood at the end."""
 
 
 class RealTimeRunner:
@@ -78,6 +87,8 @@ class RealTimeRunner:
         self._wake: asyncio.Event | None = None
         self.engine = Engine(dag)
         self.summary = RunSummary()
+        self.ledger: BarLedger | None = None
+        """The ledger of bars, once the sources are open."""
 
     def stop(self) -> None:
         """Ask the run to end cleanly. Call on the event loop."""
@@ -135,9 +146,21 @@ class RealTimeRunner:
     async def _work(
         self, feeds: list[Feed], clock: Clock, emitter: SignalEmitter, compute: ThreadPoolExecutor
     ) -> None:
+        buffer_ns = int(self._dag.buffer_seconds * NS)
+        ledger = self.ledger = BarLedger(self._dag.name, feeds, clock, buffer_ns, self._state)
         for feed in feeds:
             feed.start()
-        orchestrator = WarmupOrchestrator(self._dag, self.engine, self._progress, compute)
+        catch_up = CatchUp(self._dag, emitter.log, self._document.signal.catch_up)
+        predictions = PredictionEmitter(self._dag, emitter)
+        orchestrator = WarmupOrchestrator(
+            self._dag,
+            self.engine,
+            self._progress,
+            compute,
+            ledger,
+            catch_up=catch_up,
+            emit=predictions.emit_if_ready,
+        )
         warming = asyncio.create_task(
             orchestrator.run(feeds, self._document.signal.warmup.first_event_seconds)
         )
@@ -151,14 +174,19 @@ class RealTimeRunner:
             for task in (warming, stopped):
                 task.cancel()
             await asyncio.gather(warming, stopped, return_exceptions=True)
+            self.summary.caught_up = self.summary.emitted = predictions.emitted
+            self.summary.not_ready = predictions.not_ready
         self.summary.warmup = result
+        catch_up.mark({name: warmed.anchor for name, warmed in result.frames.items()})
         if self._bars is not None:
             for feed in feeds:
                 anchor = feed.spec.interval.row(result.frames[feed.name].anchor)
                 feed.sequencer.limit = anchor + self._bars
         log.info("Warm-up done: %d bars", result.bars)
+        if predictions.emitted:
+            log.info("Caught up: %d predictions of bars that closed meanwhile", predictions.emitted)
         log.info("Starting real-time signal generation (Ctrl+C to stop)")
-        await self._stream(feeds, clock, PredictionEmitter(self._dag, emitter), compute)
+        await self._stream(feeds, clock, predictions, compute, ledger)
 
     async def _until_stopped(self) -> None:
         assert self._wake is not None
@@ -167,7 +195,12 @@ class RealTimeRunner:
             await self._wake.wait()
 
     async def _stream(
-        self, feeds: list[Feed], clock: Clock, predictions: PredictionEmitter, compute: ThreadPoolExecutor
+        self,
+        feeds: list[Feed],
+        clock: Clock,
+        predictions: PredictionEmitter,
+        compute: ThreadPoolExecutor,
+        ledger: BarLedger,
     ) -> None:
         assert self._wake is not None
         repairer = Repairer(clock, int(self._dag.buffer_seconds * NS), self._wake)
@@ -175,14 +208,17 @@ class RealTimeRunner:
             while not self._stopping:
                 self._wake.clear()
                 repairer.check()
+                ledger.tick()
                 for feed in feeds:
                     feed.check()
-                    feed.sort_in()
+                    if revisions := feed.sort_in():
+                        ledger.note([(feed.name, revisions)])
                 batches = [item for feed in feeds for item in feed.take()]
                 if batches:
                     batches.sort(key=lambda item: item[1].ts)
                     loop = asyncio.get_running_loop()
                     await loop.run_in_executor(compute, self._process, batches, predictions)
+                    ledger.note(batches)
                     continue  # more may have come meanwhile
                 if all(feed.sequencer.finished for feed in feeds):
                     break
@@ -233,12 +269,18 @@ class RealTimeRunner:
             await feed.stop()
             self.summary.repaired += feed.sequencer.counts.repaired
             self.summary.absent += feed.sequencer.counts.absent
+            self.summary.revised += feed.sequencer.counts.revised
         compute.shutdown(wait=True)
+        if self.ledger is not None:
+            await self.ledger.finish()
         self.summary.interrupted = self._stopping
         try:
             await asyncio.to_thread(emitter.close)
         finally:
-            self.summary.delivered = {w.name: w.status.delivered for w in emitter.workers}
+            self.summary.delivery = emitter.report()
+            self.summary.delivered = {
+                name: sink.delivered for name, sink in self.summary.delivery.sinks.items()
+            }
 
 
 class SilenceWatch:
