@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ class Engine:
         self.lock = threading.Lock()
         self._populator = FramePopulator(dag)
         self._emit_after: dict[str, int] = {}
+        self._cutoffs: Mapping[tuple[str, str], Int] = {}
 
     @property
     def frames(self) -> Mapping[str, FrameLog]:
@@ -38,8 +40,14 @@ class Engine:
         """See `FramePopulator.begin`."""
         self._populator.begin(known)
 
-    def emit_after(self, cutoff: Mapping[str, int]) -> None:
-        """Only closes after `cutoff` (by data frame, ns) give predictions; a transform's frame follows its source."""
+    def emit_after(
+        self, cutoff: Mapping[str, int], cutoffs: Mapping[tuple[str, str], Int] | None = None
+    ) -> None:
+        """Only closes after `cutoff` (by data frame, ns) give predictions; a transform's frame follows its source.
+
+        `cutoffs` says it more finely for some: (frame, column) → (symbols,) ns.
+        """
+        self._cutoffs = cutoffs or {}
         for node in self.dag.nodes.values():
             if node.kind == "data":
                 self._emit_after[node.frame] = cutoff[node.frame]
@@ -63,4 +71,14 @@ class Engine:
             for frame, batch in batches:
                 self._populator.push(frame, batch)
             found = self._populator.executor.take_predictions()
-        return [p for p in found if p.ts > self._emit_after.get(p.frame, -1)]
+        return [kept for p in found if (kept := self._due(p)) is not None]
+
+    def _due(self, row: PredictedRow) -> PredictedRow | None:
+        """The row without the symbols whose close counts as processed; None if nothing is left of it."""
+        cutoffs = self._cutoffs.get((row.frame, row.column))
+        if cutoffs is None:
+            return row if row.ts > self._emit_after.get(row.frame, -1) else None
+        due = cutoffs[row.symbols] < row.ts
+        if due.all():
+            return row
+        return replace(row, symbols=row.symbols[due], values=row.values[due]) if due.any() else None
