@@ -15,6 +15,7 @@ from alpha_forge_sdk.sandbox.faults import Faults, Stage
 from alpha_forge_sdk.sandbox.files import FileMarket
 from alpha_forge_sdk.sandbox.hostile import FaultScript, HostileFaults
 from alpha_forge_sdk.sandbox.hub import Hub
+from alpha_forge_sdk.sandbox.identity import market_identity
 from alpha_forge_sdk.sandbox.market import Market
 from alpha_forge_sdk.sandbox.rest import RestApi
 from alpha_forge_sdk.sandbox.server import ExchangeServer
@@ -74,6 +75,8 @@ class SandboxExchange:
         self.market = self.faults.market(market)
         # The clock stands until the exchange listens: at a high speed hours would pass while it starts.
         self.clock = ExchangeClock(start_ms, self.config.speed, held=True, source=source)
+        self._injected = False
+        self._identity: str | None = None
         self._server: ExchangeServer | None = None
         self._address = ("", 0)
 
@@ -83,7 +86,9 @@ class SandboxExchange:
         archive = Archive(second, self._venue, self.faults)
         hub = Hub(self.market, self.clock, self.faults, self._venue)
         rest = RestApi(self.market, self.clock.speed, self._venue, self.faults)
-        self._server = ExchangeServer(self.clock, rest, archive, hub, self.faults, self._venue)
+        self._server = ExchangeServer(
+            self.clock, rest, archive, hub, self.faults, self._venue, lambda: self.identity
+        )
         self._address = (host, await self._server.start(host, port))
         self._loop = asyncio.get_running_loop()
         if not self.config.hold:
@@ -109,7 +114,23 @@ class SandboxExchange:
         """
         if not isinstance(self.faults, HostileFaults):
             raise TypeError(f"this exchange plays {type(self.faults).__name__}, which takes no rules")
+        self._injected = True
         self.faults.inject(kind, **options)
+
+    @property
+    def identity(self) -> str | None:
+        """What names the archive's content; None where faults may change it."""
+        plain = type(self.faults) is Faults or (
+            isinstance(self.faults, HostileFaults) and not self.faults.script.rules and not self._injected
+        )
+        if not plain:
+            return None
+        if self._identity is None:
+            config = self.config
+            self._identity = market_identity(
+                self._recorded, seed=config.seed, data=config.data, venue=config.venue
+            )
+        return self._identity
 
     @property
     def url(self) -> str:

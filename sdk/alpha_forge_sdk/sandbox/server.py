@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import logging
 from collections import Counter, deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -55,7 +55,9 @@ class ExchangeServer:
         hub: Hub,
         faults: Faults,
         venue: Venue = USDM,
+        identity: Callable[[], str | None] = lambda: None,
     ) -> None:
+        self._identity = identity
         self._clock = clock
         self._venue = venue
         self._rest = rest
@@ -166,6 +168,8 @@ class ExchangeServer:
             return _plain(405, "Only GET and HEAD are served here.")
         if path == "/sandbox/clock":
             return json_response({"epoch_ms": now, "speed": self._clock.speed, "held": self._clock.held})
+        if path == "/sandbox/identity" and (identity := self._identity()) is not None:
+            return json_response({"market": identity})
         response = self._faults.intercept(request, address, now, budget)
         if response is not None:
             return response

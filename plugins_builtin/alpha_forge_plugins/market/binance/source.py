@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -106,6 +107,7 @@ class BinanceSource(DataSource):
         self._feeds: set[Feed] = set()
         self._server_clock: ScaledClock | None = None
         self._held = False
+        self._identity: str | None = None
         self._synchronizing = asyncio.Lock()
 
     async def find_clock(self) -> Clock | None:
@@ -119,6 +121,7 @@ class BinanceSource(DataSource):
         if told is None:
             return None
         epoch, speed, self._held = told
+        self._identity = await self._tell_identity()
         self._server_clock = ScaledClock(epoch, speed)
         return self._server_clock
 
@@ -151,6 +154,17 @@ class BinanceSource(DataSource):
             return int(told["epoch_ms"]) * 1_000_000 + (0 if held else int(trip / 2 * speed)), speed, held
         except (ValueError, TypeError, KeyError):
             return None
+
+    async def _tell_identity(self) -> str | None:
+        """What names the data of a local exchange; None if it doesn't say."""
+        import httpx
+
+        try:
+            answer = await self._client("rest").get(f"{self.params.endpoints.rest}/sandbox/identity")
+            market = answer.json()["market"] if answer.status_code == 200 else None
+        except (httpx.TransportError, ValueError, TypeError, KeyError):
+            return None
+        return market if isinstance(market, str) and re.fullmatch(r"[0-9a-z]{8,64}", market) else None
 
     def _client(self, service: str) -> httpx.AsyncClient:
         """One client a service: a pool looks at all its connections at every request, so small ones are fast."""
@@ -193,7 +207,7 @@ class BinanceSource(DataSource):
             where.listing,
             self.venue,
             self._file_cache(context.cache_dir),
-            ask=not where.public,
+            ask=not where.public and self._identity is None,
             concurrency=params.concurrency,
             timeout=params.request_timeout,
         )
@@ -210,8 +224,9 @@ class BinanceSource(DataSource):
     def _file_cache(self, cache_dir: Path) -> FileCache:
         from alpha_forge_plugins.market.binance.cache import FileCache
 
-        host = urlsplit(self.params.endpoints.archive).netloc
-        return FileCache(cache_dir / "binance" / host.replace(":", "_"))
+        host = urlsplit(self.params.endpoints.archive).netloc.replace(":", "_")
+        # A local exchange may serve other data at the same address tomorrow, and the same at another.
+        return FileCache(cache_dir / "binance" / (self._identity or host))
 
     def _check_universe(self, info: ExchangeInfo) -> None:
         wrong = [symbol for symbol in self.params.universe if symbol not in info.tradable]
