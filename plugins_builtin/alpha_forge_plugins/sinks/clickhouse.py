@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field
 
+from alpha_forge_plugins.clickhouse_server import Name, ServerParams
 from alpha_forge_plugins.sinks.file_sink import FileSink, once_each
 from alpha_forge_sdk import AlphaForgeError, MissingExtraError, Prediction
-from alpha_forge_sdk import Params as BaseParams
 
 if TYPE_CHECKING:
     from alpha_forge_plugins.sinks.clickhouse_table import PredictionTable
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 KeyColumn = Literal["ts", "symbol", "frame", "column", "dag_name"]
 
 
@@ -36,22 +35,10 @@ class ClickHouseSink(FileSink):
     is silent for ``timeout``, or too busy.
     """
 
-    class Params(BaseParams):
+    class Params(ServerParams):
         """Which server, which table, and what makes a row the same row."""
 
-        host: str = Field("localhost", min_length=1, description="the server's name or address")
-        port: int | None = Field(
-            None, ge=1, le=65535, description="port of its HTTP interface; default: 8123, with `secure` 8443"
-        )
-        database: Name = Field("default", description="the database")
-        table_name: Name = Field("predictions", description="the table in it")
-        user: str = Field("default", min_length=1, description="who inserts")
-        password: SecretStr | None = Field(None, description="the user's password, as ${env:NAME}")
-        secure: bool = Field(False, description="use TLS")
-        verify: bool = Field(True, description="with TLS, accept only a certificate that is trusted")
-        ca_cert: str | None = Field(
-            None, min_length=1, description="file of the certificates to trust; default: the usual ones"
-        )
+        table_name: Name = Field("predictions", description="the table in the database")
         compression: Literal["lz4", "zstd", "none"] = Field("lz4", description="how batches are packed")
         create_table: bool = Field(False, description="make the table if there is none")
         dedup_key: Annotated[tuple[KeyColumn, ...], Field(min_length=1), AfterValidator(once_each)] = Field(

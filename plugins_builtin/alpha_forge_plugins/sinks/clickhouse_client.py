@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from alpha_forge_plugins.clickhouse_server import MISSING, PASSING, REFUSED_USER, brief
 from alpha_forge_sdk import AlphaForgeError, MissingExtraError, RetryLater
 
 if TYPE_CHECKING:
     from alpha_forge_plugins.sinks.clickhouse import ClickHouseSink
-
-_AROUND = re.compile(r"^Code: \d+\. DB::Exception: | \(version [^)]*\)| \(for url [^)]*\)$")
-
-REFUSED_USER = frozenset({164, 192, 193, 194, 195, 497, 516})
-"""Read-only; unknown user; wrong, missing or unexpected password; not allowed to; authentication failed."""
-
-MISSING = frozenset({60, 81})
-"""Unknown table, unknown database."""
-
-PASSING = frozenset(
-    {
-        159,  # TIMEOUT_EXCEEDED
-        202,  # TOO_MANY_SIMULTANEOUS_QUERIES
-        209,  # SOCKET_TIMEOUT
-        210,  # NETWORK_ERROR
-        225,  # NO_ZOOKEEPER
-        236,  # ABORTED: it is shutting down
-        241,  # MEMORY_LIMIT_EXCEEDED
-        242,  # TABLE_IS_READ_ONLY: a replica that has lost its keeper
-        243,  # NOT_ENOUGH_SPACE
-        252,  # TOO_MANY_PARTS: merges lag behind inserts
-        285,  # TOO_FEW_LIVE_REPLICAS
-        319,  # UNKNOWN_STATUS_OF_INSERT
-        394,  # QUERY_WAS_CANCELLED
-        425,  # SYSTEM_ERROR
-        439,  # CANNOT_SCHEDULE_TASK
-        999,  # KEEPER_EXCEPTION
-    }
-)
-"""Answers of a server that is in trouble, not of one that says no."""
 
 
 def connect(params: ClickHouseSink.Params) -> Any:
@@ -55,9 +25,9 @@ def connect(params: ClickHouseSink.Params) -> Any:
     with told(params):
         client = clickhouse_connect.get_client(
             host=params.host,
-            port=port_of(params),
+            port=params.port_or_default(),
             username=params.user,
-            password=params.password.get_secret_value() if params.password else "",
+            password=params.secret(),
             database=params.database,
             secure=params.secure,
             verify=params.verify,
@@ -91,8 +61,8 @@ def told(params: ClickHouseSink.Params) -> Iterator[None]:
 
 def in_our_words(error: Exception, params: ClickHouseSink.Params) -> Exception:
     """What `error` means to a run: `RetryLater` for what passes, else an `AlphaForgeError` that says how to mend it."""
-    where = place(params)
-    text = _brief(error)
+    where = params.place()
+    text = brief(str(error).rpartition("server response: ")[2] or type(error).__name__)
     code = getattr(error, "code", None)
     if code is None and (cause := _transport_fault(error)) is not None:
         if isinstance(cause, ssl.SSLError):
@@ -120,29 +90,13 @@ def in_our_words(error: Exception, params: ClickHouseSink.Params) -> Exception:
     )
 
 
-def place(params: ClickHouseSink.Params) -> str:
-    """The server, for messages."""
-    return f"ClickHouse at {params.host}:{port_of(params)}"
-
-
-def port_of(params: ClickHouseSink.Params) -> int:
-    """The port, ClickHouse's own default if none is given."""
-    return params.port or (8443 if params.secure else 8123)
-
-
 def missing(params: ClickHouseSink.Params) -> AlphaForgeError:
     """The error of a table that is not there."""
     return AlphaForgeError(
         "AF6051",
-        f"{place(params)} has no table {params.database}.{params.table_name}",
+        f"{params.place()} has no table {params.database}.{params.table_name}",
         "make the database (CREATE DATABASE), and let the sink make the table with create_table: true",
     )
-
-
-def _brief(error: Exception) -> str:
-    """The server's own words in one line, without what the client says around them."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return _AROUND.sub("", text.rpartition("server response: ")[2])[:300]
 
 
 def _transport_fault(error: BaseException) -> BaseException | None:
