@@ -352,9 +352,9 @@ def test_a_directory_without_permission_is_named(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_denies_access_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    refused("AF6003", sink(tmp_path / "deep" / "out.csv").preflight)
     store(tmp_path / "out.csv", [])
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    refused("AF6003", sink(tmp_path / "deep" / "out.csv").preflight)
     refused("AF6004", sink(tmp_path / "out.csv").preflight)
 
 

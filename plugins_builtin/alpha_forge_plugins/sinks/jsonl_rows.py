@@ -68,7 +68,7 @@ def is_torn_row(data: bytes) -> bool:
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        said = json.loads(line)
+        said = json.loads(line.decode())  # of bytes, json would guess the encoding
     except (ValueError, RecursionError) as error:
         raise ValueError(f"a line is not JSON: {line[:80].decode(errors='replace')}") from error
     if not (isinstance(said, dict) and line.startswith(LINE_START) and said.keys() <= set(COLUMNS)):

@@ -76,8 +76,11 @@ class KeyIndex:
 
         Lines are compared without parsing, so that the inside of a quoted field may be taken for a row.
         """
-        start = len(self._lines.LINE_START)
-        return max(data.split(b"\n"))[start : start + SECOND]
+        start = self._lines.LINE_START
+        newest = max(data.split(b"\n"))
+        if not newest.startswith(start):  # somebody else's line: to be looked at
+            return b"\xff"
+        return newest[len(start) : len(start) + SECOND]
 
     def _second(self, row: Sequence[str]) -> str:
         return row[0][:SECOND] if self._timed else ""

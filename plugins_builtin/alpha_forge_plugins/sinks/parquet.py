@@ -32,7 +32,8 @@ class ParquetSink(FileSink):
     ``2026-01-05-0000.parquet``. A batch goes into its day's last file, which is written anew beside the old one,
     synced, and put in its place by a rename, until it holds ``rows_per_file``; then the next one begins. A reader
     takes the directory (pandas, pyarrow) or ``DIRECTORY/*.parquet`` (DuckDB, Polars) at any time: no file is ever
-    half there, and no record in two. Within a file rows stand in the order in which their keys first came.
+    half there, and no record in two. A query that opens a file twice, as DuckDB's may, fails with an error if the
+    file was replaced in between: repeat it. Within a file rows stand in the order in which their keys first came.
 
     A record whose key is there replaces that row. Several processes may write: a lock in the directory orders
     them. Rewriting makes this the sink for batches of many symbols, hourly or so; for small batches every second

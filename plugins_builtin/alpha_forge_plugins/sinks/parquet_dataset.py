@@ -11,7 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from alpha_forge_plugins.sinks.file_lock import exclusive
-from alpha_forge_plugins.sinks.parquet_file import PartFile, Row, same_bits, version_of
+from alpha_forge_plugins.sinks.parquet_file import UNFINISHED, PartFile, Row, same_bits, version_of
 from alpha_forge_plugins.sinks.paths import (
     check_directory,
     is_at,
@@ -152,7 +152,8 @@ class PredictionDataset:
     def _remove_unfinished(self) -> None:
         """Files that a killed writer left beside those it was about to replace; whoever has the lock may."""
         for entry in os.scandir(self._path):
-            if entry.name.startswith(".") and _NAME.fullmatch(entry.name[1:]):
+            name = entry.name.removesuffix(UNFINISHED)
+            if name != entry.name and _NAME.fullmatch(name.removeprefix(".")):
                 os.unlink(entry.path)
 
 

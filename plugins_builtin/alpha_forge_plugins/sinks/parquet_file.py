@@ -23,6 +23,10 @@ Version = tuple[int, int, int]
 """Inode, time of change and size: another writer's rename makes another one."""
 
 
+UNFINISHED = ".new"
+"""How the name of a file ends that is being written; it also begins with a dot: no reader takes it for data."""
+
+
 def schema() -> pa.Schema:
     """Columns and types of every file: ts in microseconds of UTC, the value as float64, all else text."""
     import pyarrow as pa
@@ -94,7 +98,7 @@ class PartFile:
         table = pa.table([pa.array(c, f.type) for c, f in zip(columns, form, strict=True)], form)
         stream = pa.BufferOutputStream()
         parquet.write_table(table, stream)
-        aside = self.path.with_name(f".{self.path.name}")
+        aside = self.path.with_name(f".{self.path.name}{UNFINISHED}")
         try:
             with named_faults(aside), io.FileIO(aside, "w") as file:
                 write_all(file, stream.getvalue())
@@ -108,11 +112,9 @@ class PartFile:
 
     def _read_footer(self) -> None:
         with self._parquet() as file:
-            found = [(f.name, f.type) for f in file.schema_arrow]
-            if found != [(f.name, f.type) for f in schema()]:
-                columns = ", ".join(f"{name} {kind}" for name, kind in found)
-                wanted = ", ".join(f"{f.name} {f.type}" for f in schema())
-                raise other_form(self.path, f"the columns {columns}", wanted)
+            found, wanted = _columns(file.schema_arrow), _columns(schema())
+            if found != wanted:
+                raise other_form(self.path, f"the columns {found}", wanted)
             self.count = file.metadata.num_rows
             groups = [
                 file.metadata.row_group(n).column(0).statistics for n in range(file.metadata.num_row_groups)
@@ -147,6 +149,11 @@ class PartFile:
             raise no_file(self.path, error.strerror or str(error)) from error
         except (pa.ArrowException, OSError) as error:
             raise foreign(self.path, str(error).splitlines()[0]) from error
+
+
+def _columns(form: pa.Schema) -> str:
+    """Names and types. A text is a text, however long it may be: pandas writes long ones."""
+    return ", ".join(f"{column.name} {str(column.type).removeprefix('large_')}" for column in form)
 
 
 def same_bits(one: Row, other: Row) -> bool:

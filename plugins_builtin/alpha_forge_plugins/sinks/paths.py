@@ -26,9 +26,8 @@ def make_directory(path: Path) -> None:
 def open_file(path: Path) -> io.FileIO:
     """Open to read and append; directories and file are made. Raises AlphaForgeError AF6003, AF6004."""
     make_directory(path.parent)
+    check_file(path)
     try:
-        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-            raise no_file(path, "it is not a regular file")
         return io.FileIO(path, "a+")
     except OSError as error:
         raise no_file(path, error.strerror or str(error)) from error
@@ -45,7 +44,7 @@ def check_file(path: Path) -> bool:
         raise no_file(path, error.strerror or str(error)) from error
     if not stat.S_ISREG(mode):
         raise no_file(path, "it is not a regular file")
-    if not os.access(path, os.R_OK | os.W_OK):
+    if not may(path, os.R_OK | os.W_OK):
         raise no_file(path, "this user may not read and write it")
     return True
 
@@ -60,8 +59,13 @@ def check_directory(path: Path) -> None:
         raise no_directory(path, error.strerror or str(error)) from error
     if not there.is_dir():
         raise no_directory(path, f"{there} is not a directory")
-    if not os.access(there, os.W_OK | os.X_OK):
+    if not may(there, os.W_OK | os.X_OK):
         raise no_directory(path, f"this user may not write to {there}")
+
+
+def may(path: Path, mode: int) -> bool:
+    """`os.access` for the user that opens files, where the system tells it from the one that started the process."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def is_at(path: Path, known: os.stat_result) -> bool:

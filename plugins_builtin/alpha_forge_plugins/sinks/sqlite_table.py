@@ -91,6 +91,7 @@ class PredictionTable:
 
     def _connect(self) -> sqlite3.Connection:
         make_directory(self._path.parent)
+        check_file(self._path)
         with self._told():
             database = sqlite3.connect(self._path, timeout=self._lock_wait, isolation_level=None)
             try:
