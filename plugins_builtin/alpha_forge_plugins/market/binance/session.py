@@ -15,6 +15,7 @@ from alpha_forge_plugins.market.binance.messages import Shutdown, Stream, reques
 
 _IN_REQUEST = 200  # names; more have not been seen to be taken
 _LOOKS = 8  # looks at the streams in the time of `silence`
+_LITTLE = 1.5
 _MANY = 4  # a stream is missed when it is silent for so many times its longest silence
 
 
@@ -174,12 +175,17 @@ class Session:
         for at in range(0, len(names), _IN_REQUEST):
             self._outgoing.append((method, names[at : at + _IN_REQUEST]))
 
-    def _look(self, now: float) -> None:
-        missed, stalled = [], []
+    def learn(self) -> None:
+        """Note the silences that have ended, before the connection is let go: its streams' habits outlive it."""
         for watched in self._watched.values():
             if watched.stream.seen is not None and watched.stream.seen != watched.since:
                 self._spoke(watched, watched.stream.seen)
-            elif watched.again:
+
+    def _look(self, now: float) -> None:
+        self.learn()
+        missed, stalled = [], []
+        for watched in self._watched.values():
+            if watched.again:
                 if now - watched.asked > self._patience.silence / 2:
                     stalled.append(watched.stream.symbol)
             elif now - watched.since > self._allowed(watched):
@@ -194,16 +200,21 @@ class Session:
             self._silent = f"{len(stalled)} stream(s) silent although subscribed again: {some(stalled)}"
 
     def _spoke(self, watched: _Watched, seen: float) -> None:
-        """Note a silence that ended; not one that a second subscription cured, for that was no habit."""
-        silence = self._patience.silence
+        """Note a silence that ended.
+
+        One that ended right after a second subscription was probably no habit but a fault that it cured. Probably:
+        so it counts for a little, or a market that always waits a moment longer would be doubted for ever.
+        """
+        silence, habit = self._patience.silence, watched.habit
         waited = seen - watched.since
-        cured = watched.again and 0 <= seen - watched.asked <= silence / 4
-        if waited > silence / _LOOKS and not cured:
-            watched.habit.longest = max(watched.habit.longest, waited)
+        if waited > silence / _LOOKS:
+            if watched.again and 0 <= seen - watched.asked <= silence / 4:
+                waited = min(waited, _LITTLE * max(habit.longest, silence / _MANY))
+            habit.longest = max(habit.longest, waited)
         watched.since = seen
         watched.again = False
-        watched.habit.doubts = 0
-        watched.habit.patient_until = -math.inf
+        habit.doubts = 0
+        habit.patient_until = -math.inf
 
     def _allowed(self, watched: _Watched) -> float:
         """Seconds of silence after which a stream is subscribed again."""

@@ -290,6 +290,8 @@ class Shard:
                 self._drop(old)
 
     def _drop(self, life: Life) -> None:
+        if life.session is not None:
+            life.session.learn()
         del self._lives[life.number]
         self._actions.append(Drop(life.number))
 
