@@ -10,6 +10,7 @@ def alpha_forge_data_sources() -> dict[str, str]:
     return {
         "binance_futures": "alpha_forge_plugins.market.binance_futures:BinanceFutures",
         "binance_spot": "alpha_forge_plugins.market.binance_spot:BinanceSpot",
+        "clickhouse_poll": "alpha_forge_plugins.market.clickhouse_poll:ClickHousePoll",
         "files": "alpha_forge_plugins.market.files:Files",
     }
 
@@ -40,6 +41,7 @@ def alpha_forge_conformance() -> dict[str, str]:
     return {
         "data.binance_futures": "alpha_forge_plugins.conformance.sources:BinanceFuturesConformance",
         "data.binance_spot": "alpha_forge_plugins.conformance.sources:BinanceSpotConformance",
+        "data.clickhouse_poll": "alpha_forge_plugins.conformance.clickhouse:ClickHousePollConformance",
         "data.files": "alpha_forge_plugins.conformance.sources:FilesConformance",
         "sinks.clickhouse": "alpha_forge_plugins.conformance.clickhouse:ClickHouseSinkConformance",
         "sinks.csv_append": "alpha_forge_plugins.conformance.sinks:CSVAppendConformance",

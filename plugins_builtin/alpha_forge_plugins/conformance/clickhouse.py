@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from alpha_forge_sdk import Prediction
-from alpha_forge_sdk.conformance import SinkConformance
+from alpha_forge_sdk import Bar, Interval, Prediction, SystemClock
+from alpha_forge_sdk.conformance import DataSourceConformance, SinkConformance
 from alpha_forge_sdk.testing.engines.clickhouse import ClickHouseError, connection_params, shared_clickhouse
+from alpha_forge_sdk.testing.fault_proxy import FaultProxy, fault_proxy
 from alpha_forge_sdk.testing.predictions import METADATA, START
 
 UNKNOWN_TABLE = 60
+SECOND = Interval.parse("1s")
+PAST, FUTURE = 60, 600
+"""Bars of each symbol, before the table is made and after."""
 
 
 def table_of(prefix: str, folder: Path) -> str:
@@ -69,3 +74,58 @@ class ClickHouseSinkConformance(SinkConformance):
 
     def through(self, params: Mapping[str, Any], host: str, port: int) -> Mapping[str, Any]:
         return {**params, "host": host, "port": port}
+
+
+class ClickHousePollConformance(DataSourceConformance):
+    """A table that holds its future already: only the clock keeps bars from being seen before they have closed."""
+
+    plugin = "data.clickhouse_poll"
+    stream_bars = 2
+
+    @contextmanager
+    def running(self, tmp_path: Path) -> Iterator[Mapping[str, Any]]:
+        server = shared_clickhouse()
+        table = table_of("bars", tmp_path)
+        now = SECOND.floor(SystemClock().now())
+        closes = range(now - PAST * SECOND.ns, now + FUTURE * SECOND.ns, SECOND.ns)
+        self._bars = [(symbol, made_bar(symbol, ts)) for symbol in ("AAAUSDT", "BBBUSDT") for ts in closes]
+        server.query(
+            f"CREATE TABLE {table} (symbol String, open_time DateTime('UTC'), "
+            "open Float64, high Float64, low Float64, close Float64, volume Float64) "
+            "ENGINE = MergeTree ORDER BY (symbol, open_time)"
+        )
+        rows = (
+            "\t".join((s, str((bar.ts - SECOND.ns) // SECOND.ns), *map(repr, bar[1:])))
+            for s, bar in self._bars
+        )
+        server.query(f"INSERT INTO {table} FORMAT TabSeparated", data="\n".join(rows).encode())
+        try:
+            with fault_proxy(server.host, server.port) as self._proxy:
+                host, port = self._proxy.address
+                yield {
+                    **connection_params(server),
+                    "host": host,
+                    "port": port,
+                    "table_name": table,
+                    "universe": ["AAAUSDT", "BBBUSDT"],
+                    "interval": "1s",
+                    "poll_seconds": 0.05,
+                }
+        finally:
+            server.query(f"DROP TABLE IF EXISTS {table}")
+
+    def truth(self, params: Mapping[str, Any]) -> Iterable[tuple[str, Bar]]:
+        return self._bars
+
+    def disconnect(self, params: Mapping[str, Any]) -> None:
+        # The next look runs into it; the ones after it connect anew.
+        self._proxy.reset(once=True)
+
+    _proxy: FaultProxy
+    _bars: list[tuple[str, Bar]]
+
+
+def made_bar(symbol: str, ts: int) -> Bar:
+    """A bar that is a function of its symbol and close alone; prices with many digits."""
+    close = 100 + (ts // SECOND.ns * 7919 + ord(symbol[0])) % 10_007 / 7
+    return Bar(ts, close - 0.3, close + 1 / 3, close - 0.7, close, float(ts // SECOND.ns % 97))
