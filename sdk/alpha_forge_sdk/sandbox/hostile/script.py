@@ -183,7 +183,7 @@ def _make_rule(said: dict[str, Any], place: Any) -> Rule:
     kind = said.get("kind")
     if kind is None:
         raise FaultScriptError(f"{place('')}: a rule needs a `kind`")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise FaultScriptError(f"{place('kind')}: no kind {kind!r}; {_meant(str(kind), KINDS)}")
     known = KINDS[kind].options
     options: dict[str, Any] = {}
