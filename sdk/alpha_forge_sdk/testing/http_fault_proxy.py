@@ -70,14 +70,21 @@ def passed() -> HttpFault:
     return HttpFault("pass")
 
 
-def throttle() -> HttpFault:
-    """DynamoDB's ProvisionedThroughputExceededException; nothing is forwarded."""
-    return HttpFault("throttle", 400, (("Content-Type", _JSON),), json.dumps(_THROTTLED).encode())
+def throttle(*, seconds: float = 0.0) -> HttpFault:
+    """DynamoDB's ProvisionedThroughputExceededException, after so many seconds; nothing is forwarded."""
+    body = json.dumps(_THROTTLED).encode()
+    return HttpFault("throttle", 400, (("Content-Type", _JSON),), body, seconds=seconds)
 
 
-def error(status: int = 500, body: bytes = b"", headers: Mapping[str, str] | None = None) -> HttpFault:
-    """This answer, and nothing is forwarded: 500, or 503 with ``Retry-After``."""
-    return HttpFault("error", status, tuple((headers or {}).items()), body)
+def error(
+    status: int = 500,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    *,
+    seconds: float = 0.0,
+) -> HttpFault:
+    """This answer, after so many seconds, and nothing is forwarded: 500, or 503 with ``Retry-After``."""
+    return HttpFault("error", status, tuple((headers or {}).items()), body, seconds=seconds)
 
 
 def unprocessed(count: int) -> HttpFault:
@@ -278,6 +285,9 @@ class _Handler(BaseHTTPRequestHandler):
         operation = target.rpartition(".")[2] or urlsplit(self.path).path
         request = HttpRequest(self.command, self.path, tuple(self.headers.items()), self._body(), operation)
         fault = self._proxy._next(request)
+        if fault.seconds:
+            # Ends early when the fault is lifted.
+            self._proxy._lifted.wait(fault.seconds)
         match fault.kind:
             case "throttle" | "error":
                 self._answer(fault.status, fault.headers, fault.body)
@@ -292,9 +302,6 @@ class _Handler(BaseHTTPRequestHandler):
             case "unprocessed":
                 self._withhold(request, fault.count)
             case _:
-                # A delay ends early when the fault is lifted.
-                if fault.seconds:
-                    self._proxy._lifted.wait(fault.seconds)
                 answer = self._forward(request)
                 if answer is not None:
                     self._answer(*answer)
