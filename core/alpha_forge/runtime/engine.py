@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +14,29 @@ from alpha_forge.contracts.types import BarBatch
 from alpha_forge.plan.graph import EventFlowDAG
 from alpha_forge.runtime.frames import FrameLog
 from alpha_forge.runtime.populator import FramePopulator
-from alpha_forge.runtime.results import PredictedRow
+from alpha_forge.runtime.results import Observer, PredictedRow
 
 Int = npt.NDArray[np.int64]
+
+
+class Journal(Protocol):
+    """Hears everything that an engine is given and answers, in order: enough to do it all again."""
+
+    def begin(self, known: Mapping[str, Int]) -> None: ...
+
+    def cut(self, cutoff: Mapping[str, int], cutoffs: Mapping[tuple[str, str], Int]) -> None: ...
+
+    def warmed(self, items: Sequence[tuple[str, BarBatch]]) -> None: ...
+
+    def processed(self, items: Sequence[tuple[str, BarBatch]], rows: Sequence[PredictedRow]) -> None: ...
 
 
 class Engine:
     """The graph at work. `lock` guards the frames; predictions leave it as values, to be emitted outside."""
 
-    def __init__(self, dag: EventFlowDAG) -> None:
+    def __init__(self, dag: EventFlowDAG, journal: Journal | None = None) -> None:
         self.dag = dag
+        self._journal = journal
         self.lock = threading.Lock()
         self._populator = FramePopulator(dag)
         self._emit_after: dict[str, int] = {}
@@ -39,6 +53,8 @@ class Engine:
     def begin(self, known: Mapping[str, Int]) -> None:
         """See `FramePopulator.begin`."""
         self._populator.begin(known)
+        if self._journal is not None:
+            self._journal.begin(known)
 
     def emit_after(
         self, cutoff: Mapping[str, int], cutoffs: Mapping[tuple[str, str], Int] | None = None
@@ -48,6 +64,8 @@ class Engine:
         `cutoffs` says it more finely for some: (frame, column) → (symbols,) ns.
         """
         self._cutoffs = cutoffs or {}
+        if self._journal is not None:
+            self._journal.cut(cutoff, self._cutoffs)
         for node in self.dag.nodes.values():
             if node.kind == "data":
                 self._emit_after[node.frame] = cutoff[node.frame]
@@ -64,6 +82,8 @@ class Engine:
             finally:
                 self._populator.executor.warming = False
             self._populator.executor.take_predictions()
+        if self._journal is not None:
+            self._journal.warmed(batches)
 
     def process(self, batches: Sequence[tuple[str, BarBatch]]) -> list[PredictedRow]:
         """Process bars, oldest first within each symbol; returns the values of delivered columns, in order."""
@@ -71,7 +91,18 @@ class Engine:
             for frame, batch in batches:
                 self._populator.push(frame, batch)
             found = self._populator.executor.take_predictions()
-        return [kept for p in found if (kept := self._due(p)) is not None]
+        rows = self.due(found)
+        if self._journal is not None:
+            self._journal.processed(batches, rows)
+        return rows
+
+    def due(self, rows: Sequence[PredictedRow]) -> list[PredictedRow]:
+        """What of the rows is a prediction: closes that `emit_after` leaves."""
+        return [kept for row in rows if (kept := self._due(row)) is not None]
+
+    def observe(self, observer: Observer) -> None:
+        """Have `observer` called with every value that a step or transform makes, as it is stored."""
+        self._populator.observe(observer)
 
     def _due(self, row: PredictedRow) -> PredictedRow | None:
         """The row without the symbols whose close counts as processed; None if nothing is left of it."""

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from alpha_forge.plan.graph import EventFlowDAG, FlowDefinition
 from alpha_forge.runtime.frames import FrameLog
 from alpha_forge.runtime.inputs import InputResolver, longest_windows
-from alpha_forge.runtime.results import PredictedRow, Published, ResultHandler
+from alpha_forge.runtime.results import Observer, PredictedRow, Published, ResultHandler
 from alpha_forge.runtime.router import EventBus, EventRouter
 from alpha_forge.runtime.steps import ModelRunner, RecursiveRunner, StepRunner, at, blame, make_runner
 
@@ -103,6 +103,10 @@ class FlowExecutor:
                 raise blame(runner.node, at(ts), error) from error
             for published in self._results.store(runner.node, frame, row, symbols, outputs) or ():
                 self._bus.publish(published, chain)
+
+    def observe(self, observer: Observer) -> None:
+        """See `Engine.observe`."""
+        self._results.observer = observer
 
     def take_predictions(self) -> list[PredictedRow]:
         """Values of delivered columns since the last call."""

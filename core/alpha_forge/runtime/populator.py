@@ -19,6 +19,7 @@ from alpha_forge.plan.graph import EventFlowDAG, FlowDefinition, FrameSpec, Node
 from alpha_forge.runtime.executor import FlowExecutor
 from alpha_forge.runtime.frames import FrameLog
 from alpha_forge.runtime.known import known_rows
+from alpha_forge.runtime.results import Observer
 from alpha_forge.runtime.steps import at, blame
 from alpha_forge.runtime.tracker import ProcessedEventTracker
 
@@ -68,6 +69,7 @@ class FramePopulator:
             for spec in dag.frames.values()
         }
         self.executor = FlowExecutor(dag, self.logs)
+        self._observer: Observer | None = None
         self.tracker = ProcessedEventTracker(dag.frames.values())
         self._frames = {name: self._state(spec) for name, spec in dag.frames.items()}
         self._transforms = {n.id: dag.make(n) for n in dag.nodes.values() if n.kind == "transform"}
@@ -153,6 +155,8 @@ class FramePopulator:
             if row > state.log.newest:
                 state.log.reserve(row - self._oldest_needed(state) + 1)
             state.log.append(row, present, values)
+            if self._observer is not None:
+                self._tell(state, row, present, values)
         state.closed[present] = row
         state.closed[absent] = row
         if not state.flow.panel:
@@ -166,6 +170,16 @@ class FramePopulator:
         complete = int(state.closed.min())
         while state.pending and state.pending[0] <= complete:
             self._close_panel_row(state, state.pending.pop(0))
+
+    def observe(self, observer: Observer) -> None:
+        """See `Engine.observe`."""
+        self._observer = observer
+        self.executor.observe(observer)
+
+    def _tell(self, state: FrameState, row: int, present: Int, values: Float) -> None:
+        assert self._observer is not None
+        for column, known in zip(state.spec.base_columns, values, strict=True):
+            self._observer(state.spec.name, column, state.spec.interval.ts(row), present, known.copy())
 
     def _oldest_needed(self, state: FrameState) -> int:
         """First row that a symbol behind the others, or a row that waits for another frame, may still read."""

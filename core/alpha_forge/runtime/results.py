@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,10 @@ from alpha_forge.runtime.frames import FrameLog
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
+
+
+Observer = Callable[[str, str, int, Int, Float], None]
+"""Called with frame, column, ts, positions of the symbols (n,) and values (n,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class ResultHandler:
         self._delivered = delivered
         self._targets: dict[str, _Targets] = {}
         self._predictions: list[PredictedRow] = []
+        self.observer: Observer | None = None
 
     def store(
         self, node: Node, frame: FrameLog, row: int, symbols: Int, outputs: tuple[Float, ...]
@@ -74,6 +80,8 @@ class ResultHandler:
                     "outputs have the shape of the inputs: (bars, symbols)",
                 )
             frame.store(number, row, symbols, values)
+            if self.observer is not None:
+                self.observer(node.frame, column, frame.interval.ts(row), symbols, values.copy())
             if delivered:
                 self.deliver(node.frame, column, frame, row, symbols)
         return self._events(node, frame, row, symbols, outputs[0]) if node.emits else None
