@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,16 @@ features:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML, but for its truth values: ``on`` is a key of the DSL."""
+    """PyYAML, but for its truth values, of which only true and false are some: ``on`` is a key of the DSL."""
 
 
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, form) for tag, form in rules if tag != "tag:yaml.org,2002:bool"]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|false)$"), ["t", "f"])
 
 
 def _read(text: str) -> Any:
