@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,8 +15,9 @@ from alpha_forge.runtime.engine import Engine
 from alpha_forge.runtime.feed import Feed
 from alpha_forge_plugins.market.binance.messages import FrameDecoder
 from alpha_forge_sdk import DataSource, Interval, MarketEvent
+from benchmarks.blaster import messages
 from benchmarks.graphs import FRAME, compiled, config
-from benchmarks.market import HOUR, close_of, names, random_bars
+from benchmarks.market import close_of, names, random_bars
 from benchmarks.results import CaseResult, Goal
 from benchmarks.timing import in_turn, median, per_unit
 
@@ -32,27 +34,27 @@ def run(*, quick: bool) -> CaseResult:
     result = CaseResult("gate", "a message of the socket becomes a bar in the frame", "µs a message", OURS)
     symbols, rounds = 500, 3 if quick else 40
     bars = random_bars(symbols, ROWS_A_TURN * (rounds + 1) + 1)
-    messages = [_messages(bars.values[k], k, closed=True) for k in range(bars.count)]
-    still_open = _messages(bars.values[0], 0, closed=False)
+    sent = [messages(bars.values[k], k, closed=True) for k in range(bars.count)]
+    still_open = messages(bars.values[0], 0, closed=False)
     gate = _Gate(symbols)
-    gate.close(messages[0])
+    gate.close(sent[0])
     _check(result, gate, bars.values[0])
     at = {OURS: 1, JSON: 1, DECODE: 1}
 
     def over_rows(name: str, take: Callable[[list[bytes]], object]) -> Callable[[], None]:
         def work() -> None:
             for _ in range(ROWS_A_TURN):
-                take(messages[at[name]])
+                take(sent[at[name]])
                 at[name] += 1
 
         return work
 
     units = ROWS_A_TURN * symbols
-    decode = msgspec.json.Decoder(_Message, strict=False).decode
+    decode = msgspec.json.Decoder(Message, strict=False).decode
     turns = {
         OURS: per_unit(over_rows(OURS, gate.close), units),
         DECODE: per_unit(over_rows(DECODE, lambda row: [decode(m) for m in row]), units),
-        JSON: per_unit(over_rows(JSON, lambda row: [_by_json(m) for m in row]), units),
+        JSON: per_unit(over_rows(JSON, lambda row: [by_json(m) for m in row]), units),
         SHED: per_unit(lambda: gate.read(still_open, ROWS_A_TURN), units),
     }
     found = in_turn(turns, rounds)
@@ -109,21 +111,6 @@ def _check(result: CaseResult, gate: _Gate, values: np.ndarray) -> None:
     result.agree("bars in the frame", "500 streams", float(np.abs(np.stack(columns) - values).max()), 0.0)
 
 
-def _messages(values: np.ndarray, bar: int, *, closed: bool) -> list[bytes]:
-    """As the exchange sends them: combined stream, prices as text."""
-    start = (close_of(bar) - HOUR) // 10**6
-    found = []
-    for k, symbol in enumerate(names(values.shape[1])):
-        open_, high, low, close, volume = (repr(float(v)) for v in values[:, k])
-        kline = {"t": start, "T": start + HOUR // 10**6 - 1, "s": symbol, "i": "1h", "f": 100, "L": 200}
-        kline |= {"o": open_, "c": close, "h": high, "l": low, "v": volume, "n": 100, "x": closed}
-        kline |= {"q": "1000.0", "V": "500.0", "Q": "500.0", "B": "0"}
-        data = {"e": "kline", "E": start + 1000, "s": symbol, "k": kline}
-        message = {"stream": f"{symbol.lower()}@kline_1h", "data": data}
-        found.append(json.dumps(message, separators=(",", ":")).encode())
-    return found
-
-
 class _Kline(msgspec.Struct, gc=False):
     t: int
     o: float
@@ -139,10 +126,15 @@ class _Data(msgspec.Struct, gc=False):
     k: _Kline
 
 
-class _Message(msgspec.Struct, gc=False):
+class Message(msgspec.Struct, gc=False):
+    """The least that a client must read of a kline."""
+
     data: _Data
 
 
-def _by_json(message: bytes) -> tuple[int, float, float, float, float, float]:
-    k = json.loads(message)["data"]["k"]
+def by_json(
+    message: bytes, loads: Callable[[bytes], Any] = json.loads
+) -> tuple[int, float, float, float, float, float]:
+    """A closed bar as a client without a schema reads it."""
+    k = loads(message)["data"]["k"]
     return k["t"], float(k["o"]), float(k["h"]), float(k["l"]), float(k["c"]), float(k["v"])
