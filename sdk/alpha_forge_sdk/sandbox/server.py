@@ -155,9 +155,10 @@ class ExchangeServer:
             return
         piece = -(-len(data) // _PIECES)
         for start in range(0, len(data), piece):
+            if start:
+                await asyncio.sleep(response.span / (_PIECES - 1))
             writer.write(data[start : start + piece])
             await writer.drain()
-            await asyncio.sleep(response.span / _PIECES)
 
     async def _answer(self, request: Request, address: str) -> Response:
         now, budget = self._clock.now_ms(), self._clock.budget_ms()
