@@ -143,7 +143,7 @@ class AppendedFile:
         head = self._read(0, len(beginning))
         if head == beginning:
             return len(header)
-        if size == len(head) and beginning.startswith(head):  # new, or torn within the header
+        if size == len(head) and _is_torn(head, beginning):
             self._file.truncate(0)
             write_all(self._file, header)
             os.fsync(self._file.fileno())
@@ -226,13 +226,18 @@ def check_appended(path: Path, rows: Format) -> None:
         beginning = _beginning(rows)
         with path.open("rb") as file:
             head = file.read(len(beginning))
-        if not (head == beginning or (beginning.startswith(head) and path.stat().st_size == len(head))):
+        if not (head == beginning or (_is_torn(head, beginning) and path.stat().st_size == len(head))):
             raise _other_beginning(path, head, beginning)
 
 
 def _beginning(rows: Format) -> bytes:
     """What a file begins with that is neither empty nor torn."""
     return rows.HEADER or rows.LINE_START
+
+
+def _is_torn(head: bytes, beginning: bytes) -> bool:
+    """True for a file that is new, or whose first bytes were never all written; see `is_torn_row` for the zeros."""
+    return beginning.startswith(head.rstrip(b"\0"))
 
 
 def _other_beginning(path: Path, head: bytes, beginning: bytes) -> AlphaForgeError:

@@ -73,8 +73,11 @@ def is_whole_row(data: bytes) -> bool:
 
 
 def is_torn_row(data: bytes) -> bool:
-    """True if `data` may be the beginning of one row. A stray quote swallows rows that were whole: that is none."""
-    return begins_like_ts(data) and _STARTS_A_ROW.search(data) is None
+    """True if `data` may be the beginning of one row; a crash of the system may have left zeros in its place.
+
+    A stray quote swallows rows that were whole: that is none.
+    """
+    return begins_like_ts(data.rstrip(b"\0")) and _STARTS_A_ROW.search(data) is None
 
 
 def _quoted(text: str) -> str:
