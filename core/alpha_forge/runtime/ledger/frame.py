@@ -310,18 +310,21 @@ class FrameLedger:
         self._writer.append(kind, payload)
 
     def _next_segment(self, now: int) -> None:
-        if self._writer is not None:
-            self.state.lost += self._writer.lost
-            self._writer.lost = 0
-            if self._writer.begin(self.state.snapshot(frame=self.name, created=now)):
-                self.state.roll()
-                self._begun, self._told = now, len(self._origins.names)
+        if self._writer is None:
+            return
+        missing = self._writer.missing
+        self.state.lost += missing
+        if self._writer.begin(self.state.snapshot(frame=self.name, created=now)):
+            self.state.roll()
+            self._begun, self._told = now, len(self._origins.names)
+        else:
+            self.state.lost -= missing
 
     def _turn(self, now: int) -> None:
         """Go on in a new segment where this one is full, or old, or lacks what a full disk cost."""
         writer = self._writer
         if writer is not None and (
-            writer.position[1] > SEGMENT_BYTES or now - self._begun > SEGMENT_NS or writer.lost
+            writer.position[1] > SEGMENT_BYTES or now - self._begun > SEGMENT_NS or writer.overflowed
         ):
             self._prune(now)
             self._next_segment(now)

@@ -25,8 +25,8 @@ log = logging.getLogger("alpha_forge.ledger")
 
 MAGIC = b"AFLEDGER"
 VERSION = 1
-_HEADER = struct.Struct("<8sHxx")
-_RECORD = struct.Struct("<BxxxII")
+_HEADER = struct.Struct("<8sH")
+_RECORD = struct.Struct("<BII")
 SUFFIX = ".ledger"
 
 SNAPSHOT, ROWS, REVISION, ORIGINS = 1, 2, 3, 4
@@ -145,8 +145,7 @@ class SegmentWriter:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.lost = 0
-        """Records that could not be written and could not be kept."""
+        self._dropped = 0
         self._file: int | None = None
         self._path: Path | None = None
         self._size = 0
@@ -162,10 +161,21 @@ class SegmentWriter:
     @property
     def complete(self) -> bool:
         """True if everything since the segment's begin is in the file."""
-        return self._file is not None and not self._pending
+        return self._file is not None and not self.missing
+
+    @property
+    def overflowed(self) -> bool:
+        """True if this segment lacks records for good: only a new one, with its snapshot, tells the truth again."""
+        return self._dropped > 0
+
+    @property
+    def missing(self) -> int:
+        """Records that this segment lacks, those that still wait included."""
+        return self._dropped + self._waiting
 
     def begin(self, snapshot: Mapping[str, Any]) -> bool:
-        """Start a new segment with a snapshot; False, and the old one stays, if the disk refuses."""
+        """Start a new segment with a snapshot of everything that was ever appended; False, and the old one stays, if
+        the disk refuses."""
         data = _HEADER.pack(MAGIC, VERSION) + _record(SNAPSHOT, zlib.compress(json_payload(snapshot)))
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -184,6 +194,8 @@ class SegmentWriter:
             return False
         self.close()
         self._file, self._path, self._size = file, path, len(data)
+        self._pending.clear()
+        self._waiting = self._dropped = 0
         self._failing = False
         return True
 
@@ -202,7 +214,7 @@ class SegmentWriter:
                 self._pending.clear()
                 self._waiting, self._failing = 0, False
         if len(self._pending) > PENDING_LIMIT:
-            self.lost += self._waiting
+            self._dropped += self._waiting
             self._pending.clear()
             self._waiting = 0
 

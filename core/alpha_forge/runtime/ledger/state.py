@@ -68,7 +68,8 @@ class LedgerState:
 
     def note(self, bars: Records) -> None:
         """Take bars into the digests, in this order."""
-        self._undigested.append(bars)
+        if len(bars):
+            self._undigested.append(bars)
         self._waiting += len(bars)
         if self._waiting >= _DIGEST_AT:
             self._digest()
