@@ -1,7 +1,8 @@
 """Writes the pages that come from the code: ``python docs/generate.py``. Those of the checks: `generate_checks`.
 
 ``reference/cli.md`` from the commands' help, ``reference/plugins.md`` from the installed built-in packs,
-``reference/contracts.md`` from the docstrings of what ``alpha_forge_sdk`` offers. A test fails if the pages in the
+``reference/contracts.md`` from the docstrings of what ``alpha_forge_sdk`` offers, ``reference/faults.md`` from the
+vocabulary of the sandbox's fault scripts. A test fails if the pages in the
 repository are not what this makes.
 """
 
@@ -44,6 +45,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "cli.md": cli(),
         REFERENCE / "plugins.md": plugins(),
         REFERENCE / "contracts.md": contracts(),
+        REFERENCE / "faults.md": faults(),
     }
 
 
@@ -83,6 +85,34 @@ def cli() -> str:
                 add(below, f"{path} {name}", context)
 
     add(main, "alpha_forge", None)
+    return "\n".join(parts)
+
+
+def faults() -> str:
+    """Every kind of fault that a script of the sandbox may name."""
+    from alpha_forge_sdk.sandbox.hostile.examples import EXAMPLES
+    from alpha_forge_sdk.sandbox.hostile.kinds import EFFECTS, KINDS, SECTIONS
+
+    parts = [
+        "# Faults of the sandbox\n",
+        NOTE,
+        "The kinds that a rule of a [fault script](../sandbox.md) may name. The effect says what a client can be "
+        "expected to make of a fault:\n",
+        "\n".join(f"- `{name}`: {about}" for name, about in EFFECTS.items()) + "\n",
+    ]
+    for title, names in SECTIONS.items():
+        parts.append(f"## {title}\n")
+        for name in names:
+            kind = KINDS[name]
+            parts.append(f"### {name}\n\n{kind.about} Effect: `{kind.effect}`.\n")
+            rows = [
+                f"| `{key}` | {o.values()} | {o.default_text()} | {o.about} |"
+                for key, o in kind.options.items()
+            ]
+            if rows:
+                head = "| option | value | default | meaning |\n| --- | --- | --- | --- |\n"
+                parts.append(head + "\n".join(rows) + "\n")
+            parts.append(f"```text\n- {EXAMPLES[name]}\n```\n")
     return "\n".join(parts)
 
 

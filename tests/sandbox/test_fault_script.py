@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from alpha_forge_sdk.sandbox import FaultScript, FaultScriptError, HostileFaults, SandboxExchange
-from alpha_forge_sdk.sandbox.hostile import KINDS
+from alpha_forge_sdk.sandbox.hostile import EFFECTS, KINDS
 from alpha_forge_sdk.sandbox.hostile.dice import Armed, draw
 from alpha_forge_sdk.sandbox.hostile.draw import PROFILES
+from alpha_forge_sdk.sandbox.hostile.examples import EXAMPLES
+from alpha_forge_sdk.sandbox.hostile.kinds import SECTIONS
 
 START = 1_767_573_000_000  # 2026-01-05T00:30:00Z
 MINUTE = 60_000
@@ -96,6 +98,18 @@ def test_what_is_wrong_is_told_with_its_line(text: str, line: int, said: str) ->
         FaultScript.parse(text, "bad.yaml")
     assert str(error.value).startswith(f"bad.yaml:{line}: ")
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_example_of_a_kind_is_of_that_kind(kind: str) -> None:
+    (rule,) = FaultScript.parse(f"faults:\n- {EXAMPLES[kind]}\n").rules
+    assert rule.kind == kind
+
+
+def test_every_kind_has_its_place() -> None:
+    assert sorted(kind for kinds in SECTIONS.values() for kind in kinds) == sorted(KINDS)
+    assert set(EXAMPLES) == set(KINDS)
+    assert {kind.effect for kind in KINDS.values()} == set(EFFECTS)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

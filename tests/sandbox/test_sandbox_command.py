@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,18 @@ def test_says_that_it_is_ready_and_ends_on_signals(number: signal.Signals, code:
         assert process.stderr.read() == ""
 
 
+def test_plays_the_faults_of_a_script(tmp_path: Path) -> None:
+    script = tmp_path / "faults.yaml"
+    script.write_text("faults:\n- {kind: http_5xx, status: 502, paths: [/api/v3/ping]}\n")
+    with child("--format", "json", "--venue", "spot", "--faults", str(script)) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
+        with pytest.raises(urllib.error.HTTPError, match="502"):
+            urllib.request.urlopen(url + "/api/v3/ping", timeout=DEADLINE)
+        with urllib.request.urlopen(url + "/api/v3/time", timeout=DEADLINE) as response:
+            assert response.status == 200
+
+
 def test_the_text_line() -> None:
     with child("--hold", "--start", "2025-06-01T00:00:00") as process:
         assert process.stdout is not None
@@ -71,6 +84,8 @@ def _refused(*options: str) -> str:
 
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("faults:\n- kind: stal\n")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -80,6 +95,8 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
             (("--data", str(tmp_path)), "no kline files"),
             (("--start", "yesterday"), "ISO 8601"),
             (("--start", "1999-01-01"), "before"),
+            (("--faults", str(bad)), "bad.yaml:2: kind: no kind 'stal'; did you mean 'stall'?"),
+            (("--faults", str(tmp_path / "absent.yaml")), "can't be read"),
             (("--symbols", "?"), "symbol"),
             (("--symbols", ","), "--symbols is empty"),
             (("--port", port), "choose another --host or --port"),

@@ -7,12 +7,13 @@ from typing import Final
 
 from alpha_forge_sdk.sandbox.hostile.values import Option
 
-#: What a client can be expected to make of a fault:
-#: `lossless`: every bar of the market can still be had, with its value;
-#: `holes`: the market itself lacks bars, in every channel;
-#: `revises`: two channels tell one bar differently;
-#: `fatal`: the exchange is of no use while it lasts.
-EFFECTS: Final = ("lossless", "holes", "revises", "fatal")
+#: What a client can be expected to make of a fault.
+EFFECTS: Final[dict[str, str]] = {
+    "lossless": "every bar of the market can still be had, with its value",
+    "holes": "the market itself lacks bars, in every channel alike",
+    "revises": "two channels, or two messages, tell one bar differently",
+    "fatal": "the exchange is of no use while it lasts",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,3 +219,11 @@ MARKET_KINDS: Final[dict[str, Kind]] = {
 }
 
 KINDS: Final[dict[str, Kind]] = {**STREAM_KINDS, **HTTP_KINDS, **ARCHIVE_KINDS, **MARKET_KINDS}
+
+#: The kinds by what they strike, for readers.
+SECTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "WebSocket": tuple(STREAM_KINDS),
+    "HTTP": tuple(HTTP_KINDS),
+    "Archive files": tuple(ARCHIVE_KINDS),
+    "The market": tuple(MARKET_KINDS),
+}

@@ -94,6 +94,25 @@ class Option:
         """The checked value. Raises ValueFault."""
         return getattr(self, f"_parse_{self.form}")(value)
 
+    def values(self) -> str:
+        """What may be given, in words."""
+        if self.form == "choice":
+            return ", ".join(f"`{choice}`" for choice in self.choices)
+        if self.form == "whole":
+            return (
+                f"{self.least:.0f} to {self.most:.0f}"
+                if self.most < math.inf
+                else f"{self.least:.0f} or more"
+            )
+        words = {"duration": "a duration", "share": "0 to 1", "flag": "`true`, `false`", "text": "a text"}
+        return words[self.form]
+
+    def default_text(self) -> str:
+        """The default as a script would write it; nothing if it is drawn or absent."""
+        if self.default is None:
+            return ""
+        return f"`{str(self.text(self.default)).lower() if self.form == 'flag' else self.text(self.default)}`"
+
     def text(self, value: Any) -> Any:
         """The value as a script writes it."""
         return duration_text(value) if self.form == "duration" and value is not None else value
