@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,6 +86,13 @@ class KindType(click.ParamType[str]):
 def json_out(value: Any) -> None:
     """Write `value` as JSON to stdout, the same in any locale: characters beyond ASCII are escaped."""
     click.echo(json.dumps(value, indent=2))
+
+
+def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write columns as wide as their widest cell."""
+    widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head))]
+    for row in (head, *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def on_terminal() -> bool:

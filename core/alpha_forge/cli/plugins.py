@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alpha_forge.cli.common import KindType, format_option, json_out, on_terminal
+from alpha_forge.cli.common import KindType, format_option, json_out, on_terminal, plain_table
 from alpha_forge.cli.new import new
 from alpha_forge.cli.validate import validate
 from alpha_forge.registry import Catalogue, PackRecord, PluginRecord, discover
@@ -52,7 +52,7 @@ def list_(kind: str | None, form: str) -> None:
     if on_terminal():
         _rich_table(head, rows)
     else:
-        _plain_table(head, rows)
+        plain_table(head, rows)
     for what, records in (("plugin", found), ("pack", catalogue.packs)):
         _echo_faults(what, records)
 
@@ -65,12 +65,6 @@ def _echo_faults(what: str, records: Iterable[PluginRecord | PackRecord]) -> Non
 
 def _version(record: PluginRecord) -> str:
     return f"{record.distribution} {record.version}".strip()
-
-
-def _plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head))]
-    for row in (head, *rows):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _rich_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +34,20 @@ else:
 
     def _try_lock(file: BinaryIO) -> None:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+_TRIES = 4
+_PAUSE = 0.05
+
+
+def _lock(file: BinaryIO) -> None:
+    """Take the lock, past whoever only looks whether it is held. Raises OSError if it stays with another."""
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(BlockingIOError, PermissionError):
+            _try_lock(file)
+            return
+        time.sleep(_PAUSE)
+    _try_lock(file)
 
 
 def file_stem(name: str) -> str:
@@ -73,13 +88,13 @@ class StateDirectory:
         except OSError as error:
             raise unusable(self.directory, error) from error
         try:
-            _try_lock(file)
+            _lock(file)
         except (BlockingIOError, PermissionError):
             holder = _holder(file)
             file.close()
             raise UsageError(
                 "AF6040",
-                f"'{self.name}' already runs on the state directory {self.directory}: {holder} holds {path.name}",
+                f"'{self.name}' already runs on the state directory {self.directory}: {holder}, holds {path.name}",
                 "end that run first, or give this one a directory of its own with --state DIR",
             ) from None
         except OSError as error:
@@ -129,7 +144,7 @@ def _holder(file: BinaryIO) -> str:
     try:
         file.seek(0)
         said = json.loads(file.read(4096))
-        return f"process {int(said['pid'])} on {said['host']}, running since {said['started']},"
+        return f"process {int(said['pid'])} on {said['host']}, running since {said['started']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
 

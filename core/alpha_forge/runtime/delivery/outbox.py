@@ -125,6 +125,9 @@ class Outbox:
         db = self._appending
         self._symbols: dict[str, int] = {name: id for id, name in db.execute("SELECT id, name FROM symbols")}
         self._names: dict[int, str] = {id: name for name, id in self._symbols.items()}
+        self._cursors_lost = (
+            db.execute("SELECT 1 FROM meta WHERE key = 'cursors_lost'").fetchone() is not None
+        )
         with self._transaction(db):
             # Whoever registers is live again; the others no longer hold trimming.
             db.execute("UPDATE sinks SET live = 0")
@@ -132,15 +135,14 @@ class Outbox:
             'SELECT id, frame, "column" FROM streams WHERE dag = ?', (self._dag_name,)
         ).fetchall():
             stream = self._streams[frame, column] = _Stream(id, self._metadata(frame, column))
-            first, stream.end = db.execute(
+            first, end = db.execute(
                 "SELECT min(place), max(place) FROM records WHERE stream = ?", (id,)
             ).fetchone()
-            if stream.end is None:
+            if first is None:
                 # Nothing at hand: the places go on from where the cursors stand.
-                (last,) = db.execute("SELECT max(place) FROM sinks WHERE stream = ?", (id,)).fetchone()
-                stream.base = stream.end = last or 0
-            else:
-                stream.base = first - 1
+                (end,) = db.execute("SELECT max(place) FROM sinks WHERE stream = ?", (id,)).fetchone()
+            stream.end = end or 0
+            stream.base = stream.end if first is None else first - 1
             found = db.execute("SELECT symbol, ts, bits FROM newest WHERE stream = ?", (id,))
             stream.newest = {self._names[symbol]: (ts, bits) for symbol, ts, bits in found}
 
@@ -298,7 +300,7 @@ class Outbox:
             found = self._appending.execute(
                 "SELECT stream, place, dropped FROM sinks WHERE name = ?", (sink,)
             ).fetchone()
-            cursor = _Cursor(stream, stream.end)
+            cursor = _Cursor(stream, stream.base if self._cursors_lost else stream.end)
             if found is not None and found[0] == stream.id:
                 cursor.place, cursor.dropped = min(max(found[1], stream.base), stream.end), found[2]
                 if found[1] < stream.base:
@@ -453,6 +455,8 @@ class Outbox:
                 return
             self._closed = True
             with suppress(sqlite3.Error):  # what can't be trimmed now is at the next start
+                if self._cursors_lost:
+                    self._moving.execute("DELETE FROM meta WHERE key = 'cursors_lost'")
                 for stream in self._streams.values():
                     with self._transaction(self._moving) as db:
                         stream.base = self._trim(db, stream, {}, 1)

@@ -15,6 +15,9 @@ VERSION = 1
 APPLICATION = 0x41_46_6F_62
 """``AFob``, kept in ``application_id``: tells an outbox from any other SQLite file."""
 
+RECOVERED = ".recovered"
+"""Suffix of what a recovery has saved, until it takes the damaged file's place."""
+
 BUSY_SECONDS = 30.0
 """How long a statement waits for another process (the ``outbox`` command) to end its transaction."""
 
@@ -87,6 +90,10 @@ def open_outbox(path: Path, *, create: bool = False) -> sqlite3.Connection:
     is None.
     """
     if not path.exists():
+        # SQLite would play a write-ahead log that is left into the new file; and a recovery ends before a log begins.
+        for left in (path.with_name(path.name + "-wal"), path.with_name(path.name + RECOVERED)):
+            if left.exists():
+                raise DamagedLogError(path, f"the file itself is missing, and {left.name} is there")
         if not create:
             raise UsageError(
                 "AF6045",
@@ -111,22 +118,11 @@ def open_outbox(path: Path, *, create: bool = False) -> sqlite3.Connection:
 
 def _create(path: Path) -> None:
     """Make an empty outbox, whole or not at all: a file without tables can only be a damaged one."""
-    wal = path.with_name(path.name + "-wal")
-    if wal.exists():  # SQLite would play it into the new file
-        raise DamagedLogError(path, f"the file itself is missing, and {wal.name} is there")
     new = path.with_name(path.name + ".new")
     try:
         for left in (new, new.with_name(new.name + "-wal"), new.with_name(new.name + "-shm")):
             left.unlink(missing_ok=True)
-        connection = connect(new)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(
-                f"BEGIN IMMEDIATE;{TABLES}PRAGMA application_id = {APPLICATION};"
-                f"PRAGMA user_version = {VERSION};COMMIT;"
-            )
-        finally:
-            connection.close()  # the last connection takes the write-ahead log into the file
+        create_outbox(new)
         os.replace(new, path)
     except sqlite3.Error as error:
         raise explained(path, error) from error
@@ -134,6 +130,19 @@ def _create(path: Path) -> None:
         raise AlphaForgeError(
             "AF6044", f"the delivery log {path} can't be made: {error.strerror or error}", _DISK_HELP
         ) from error
+
+
+def create_outbox(path: Path) -> None:
+    """Write an empty outbox into a file that does not exist yet. Raises sqlite3.Error."""
+    connection = connect(path)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(
+            f"BEGIN IMMEDIATE;{TABLES}PRAGMA application_id = {APPLICATION};"
+            f"PRAGMA user_version = {VERSION};COMMIT;"
+        )
+    finally:
+        connection.close()  # the last connection takes the write-ahead log into the file
 
 
 def connect(path: Path) -> sqlite3.Connection:
