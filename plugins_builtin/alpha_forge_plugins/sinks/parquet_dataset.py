@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date
-from operator import itemgetter
 from pathlib import Path
 
 from alpha_forge_plugins.sinks.file_lock import exclusive
@@ -48,7 +47,7 @@ class PredictionDataset:
         import pyarrow.parquet  # noqa: F401 - now, so that the first batch is as quick as the others
 
         self._path = path
-        self._key_of = itemgetter(*(COLUMNS.index(name) for name in dedup_key))
+        self._key = [COLUMNS.index(name) for name in dedup_key]
         self._limit = rows_per_file
         self._lock_wait = lock_wait
         self._parts: dict[str, PartFile] = {}  # in the order in which they were last used
@@ -116,9 +115,8 @@ class PredictionDataset:
 
     def _place(self, day: str, parts: list[PartFile], row: Row) -> PartFile | None:
         """Put the row where it belongs, a new file if need be, which `parts` then has. → the file, if it changed."""
-        key = self._key_of(row)
         for part in reversed(parts):
-            there = part.get(key, row[0], self._key_of)
+            there = part.get(row)
             if there is not None:
                 if same_bits(there, row):
                     return None
@@ -126,9 +124,9 @@ class PredictionDataset:
         else:
             if not parts or parts[-1].count >= self._limit:
                 number = int(_number(parts[-1].path.name)) + 1 if parts else 0
-                parts.append(PartFile(self._path / f"{day}-{number:04}.parquet", None))
+                parts.append(PartFile(self._path / f"{day}-{number:04}.parquet", None, self._key))
             part = parts[-1]
-        part.set(key, row, self._key_of)
+        part.set(row)
         return part
 
     def _part(self, name: str) -> PartFile:
@@ -136,7 +134,7 @@ class PredictionDataset:
         version = version_of(self._path / name)
         part = self._parts.get(name)
         if part is None or part.version != version:
-            part = PartFile(self._path / name, version)
+            part = PartFile(self._path / name, version, self._key)
         self._use(part)
         return part
 

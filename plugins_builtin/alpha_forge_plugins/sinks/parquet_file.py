@@ -6,9 +6,9 @@ import contextlib
 import io
 import os
 import struct
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from alpha_forge_plugins.sinks.paths import foreign, named_faults, no_file, other_form, write_all
 from alpha_forge_plugins.sinks.rows import COLUMNS
@@ -47,42 +47,49 @@ class PartFile:
     Rows are changed in memory, and the file is replaced by `write`. What isn't written is forgotten with `forget`.
     """
 
-    __slots__ = ("_rows", "count", "first", "last", "path", "version")
+    __slots__ = ("_columns", "_key", "_places", "count", "first", "last", "path", "version")
 
-    def __init__(self, path: Path, version: Version | None) -> None:
-        """What the file's footer says; a file with no `version` is new, and empty.
+    def __init__(self, path: Path, version: Version | None, key: Sequence[int]) -> None:
+        """What the file's footer says; a file with no `version` is new, and empty. `key`: places in a row that name it.
 
         Raises AlphaForgeError AF6004, AF6010 for other columns, AF6012 for what is no whole Parquet file.
         """
         self.path = path
         self.version = version
         self.count, self.first, self.last = 0, 0, -1
-        self._rows: dict[Hashable, Row] | None = {} if version is None else None
+        self._key = key
+        self._columns: list[list[Any]] = [[] for _ in COLUMNS]
+        self._places: dict[Hashable, int] | None = {} if version is None else None
         if version is not None:
             self._read_footer()
 
     @property
     def in_memory(self) -> bool:
-        return self._rows is not None
+        return self._places is not None
 
-    def get(self, key: Hashable, ts: int, key_of: Any) -> Row | None:
-        """The row with this key, or None. Reads the file only if it has rows around `ts`, microseconds."""
-        if not self.first <= ts <= self.last:
+    def get(self, row: Row) -> Row | None:
+        """The row with the key of `row`, or None. Reads the file only if it has rows around that ts."""
+        if not self.first <= row[0] <= self.last:
             return None
-        return self._loaded(key_of).get(key)
+        place = self._loaded().get(self._key_of(row))
+        return None if place is None else cast(Row, tuple(column[place] for column in self._columns))
 
-    def set(self, key: Hashable, row: Row, key_of: Any) -> None:
+    def set(self, row: Row) -> None:
         """Add the row, or put it in the place of the one with its key; in memory."""
-        rows = self._loaded(key_of)
-        rows[key] = row
-        self.first, self.last = (
-            (min(self.first, row[0]), max(self.last, row[0])) if self.count else (row[0],) * 2
-        )
-        self.count = len(rows)
+        places = self._loaded()
+        place = places.setdefault(self._key_of(row), len(places))
+        if place < self.count:
+            for column, value in zip(self._columns, row, strict=True):
+                column[place] = value
+            return
+        for column, value in zip(self._columns, row, strict=True):
+            column.append(value)
+        self.first, self.last = (min(self.first, row[0]), max(self.last, row[0])) if place else (row[0],) * 2
+        self.count += 1
 
     def forget(self) -> None:
         """Release the rows."""
-        self._rows = None
+        self._places, self._columns = None, []
 
     def write(self) -> None:
         """Replace the file by the rows in memory: written aside, synced, renamed. Raises OSError; nothing changed then.
@@ -92,12 +99,12 @@ class PartFile:
         import pyarrow as pa
         from pyarrow import parquet
 
-        assert self._rows is not None
-        columns = zip(*self._rows.values(), strict=True)
         form = schema()
-        table = pa.table([pa.array(c, f.type) for c, f in zip(columns, form, strict=True)], form)
+        table = pa.table([pa.array(c, f.type) for c, f in zip(self._columns, form, strict=True)], form)
         stream = pa.BufferOutputStream()
-        parquet.write_table(table, stream)
+        # Hardly two predictions are alike: a dictionary of them only costs.
+        dictionary = [name for name in COLUMNS if name != "prediction"]
+        parquet.write_table(table, stream, compression="zstd", use_dictionary=dictionary)
         aside = self.path.with_name(f".{self.path.name}{UNFINISHED}")
         try:
             with named_faults(aside), io.FileIO(aside, "w") as file:
@@ -124,18 +131,24 @@ class PartFile:
             self.first = min((g.min_raw for g in groups), default=0) if known else -(1 << 63)
             self.last = max((g.max_raw for g in groups), default=-1) if known else 1 << 63
 
-    def _loaded(self, key_of: Any) -> dict[Hashable, Row]:
-        if self._rows is None:
+    def _key_of(self, row: Row) -> Hashable:
+        return tuple([row[place] for place in self._key])
+
+    def _loaded(self) -> dict[Hashable, int]:
+        """Where the row of each key stands in the columns."""
+        if self._places is None:
             import pyarrow as pa
 
             with self._parquet() as file:
                 table = file.read(use_threads=False)
             ts = table.column("ts").cast(pa.int64()).to_pylist()
-            rows = zip(ts, *(table.column(name).to_pylist() for name in COLUMNS[1:]), strict=True)
-            self._rows = {key_of(row): row for row in rows}
-            if len(self._rows) != self.count:
+            self._columns = [ts, *(table.column(name).to_pylist() for name in COLUMNS[1:])]
+            keys = zip(*(self._columns[place] for place in self._key), strict=True)
+            self._places = {key: place for place, key in enumerate(keys)}
+            if len(self._places) != self.count:
+                self.forget()
                 raise foreign(self.path, "two rows with the same dedup_key")
-        return self._rows
+        return self._places
 
     @contextlib.contextmanager
     def _parquet(self) -> Any:
