@@ -47,7 +47,7 @@ class PartFile:
     Rows are changed in memory, and the file is replaced by `write`. What isn't written is forgotten with `forget`.
     """
 
-    __slots__ = ("_columns", "_key", "_places", "count", "first", "last", "path", "version")
+    __slots__ = ("_columns", "_key", "_places", "_table", "count", "first", "last", "path", "version")
 
     def __init__(self, path: Path, version: Version | None, key: Sequence[int]) -> None:
         """What the file's footer says; a file with no `version` is new, and empty. `key`: places in a row that name it.
@@ -60,6 +60,7 @@ class PartFile:
         self._key = key
         self._columns: list[list[Any]] = [[] for _ in COLUMNS]
         self._places: dict[Hashable, int] | None = {} if version is None else None
+        self._table: pa.Table | None = None  # what was written last, as long as no row of it has changed
         if version is not None:
             self._read_footer()
 
@@ -79,6 +80,7 @@ class PartFile:
         places = self._loaded()
         place = places.setdefault(self._key_of(row), len(places))
         if place < self.count:
+            self._table = None
             for column, value in zip(self._columns, row, strict=True):
                 column[place] = value
             return
@@ -89,7 +91,7 @@ class PartFile:
 
     def forget(self) -> None:
         """Release the rows."""
-        self._places, self._columns = None, []
+        self._places, self._columns, self._table = None, [], None
 
     def write(self) -> None:
         """Replace the file by the rows in memory: written aside, synced, renamed. Raises OSError; nothing changed then.
@@ -99,8 +101,10 @@ class PartFile:
         import pyarrow as pa
         from pyarrow import parquet
 
-        form = schema()
-        table = pa.table([pa.array(c, f.type) for c, f in zip(self._columns, form, strict=True)], form)
+        form, old = schema(), self._table
+        columns = self._columns if old is None else [column[old.num_rows :] for column in self._columns]
+        table = pa.table([pa.array(c, f.type) for c, f in zip(columns, form, strict=True)], form)
+        self._table = table = table if old is None else pa.concat_tables([old, table]).combine_chunks()
         stream = pa.BufferOutputStream()
         # Hardly two predictions are alike: a dictionary of them only costs.
         dictionary = [name for name in COLUMNS if name != "prediction"]
