@@ -131,7 +131,7 @@ class SinkWorker:
                 return None
         opened: list[Sink] = []  # close follows every path that calls open, a failed open included
         try:
-            sink: Sink = self._call(lambda: self.spec.plugin(self.spec.params))
+            sink = self._call(lambda: self.spec.plugin(self.spec.params))
             self._call(partial(_open, sink, opened))
             self._deliver(sink)
             fault = None
@@ -175,13 +175,9 @@ class SinkWorker:
         self._caller = None
         self._hanging = [thread for thread in self._hanging if thread.alive] + [caller]
 
-        def close() -> None:
+        def close() -> Any:
             log.info("sink %s: a call that was given up has returned; its instance is closed", self.name)
-            for sink in sinks:
-                result = sink.close()
-                if result is not None:
-                    return result
-            return None
+            return sinks[0].close() if sinks else None
 
         caller.after(close)
 
