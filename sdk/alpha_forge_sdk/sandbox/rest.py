@@ -109,18 +109,7 @@ class RestApi:
     ) -> Response:
         wait = max(1, math.ceil((verdict.until_ms - budget_ms) / 1000.0 / self._speed))
         headers["Retry-After"] = str(wait)
-        if api.venue is SPOT:
-            text = _spot_refusal(api, verdict)
-        elif verdict.status == 418:
-            text = (
-                f"Way too many requests; IP({address}) banned until {verdict.until_ms}. "
-                "Please use the websocket for live updates to avoid bans."
-            )
-        else:
-            text = (
-                f"Too many requests; current limit of IP({address}) is {api.ledger.limit} requests per "
-                "minute. Please use the websocket for live updates to avoid polling the API."
-            )
+        text = refusal_text(api.venue, verdict.status, address, api.ledger.limit, verdict.until_ms)
         return json_response({"code": -1003, "msg": text}, verdict.status, headers)
 
     def _ping(self, request: Request, now_ms: float) -> Response:
@@ -254,16 +243,23 @@ def futures_kline_weight(request: Request) -> int:
     return 1 if limit <= 100 else 2 if limit <= 500 else 5 if limit <= 1000 else 10
 
 
-def _spot_refusal(api: _Api, verdict: Verdict) -> str:
-    if verdict.status == 418:
-        return (
-            f"Way too much request weight used; IP banned until {verdict.until_ms}. "
-            "Please use WebSocket Streams for live updates to avoid bans."
+def refusal_text(venue: Venue, status: int, address: str, limit: int, until_ms: int) -> str:
+    """What the venue says to a client that overdrew its budget of `limit` a minute (429), or is banned (418)."""
+    if status == 418:
+        banned = (
+            f"Way too much request weight used; IP banned until {until_ms}. Please use WebSocket Streams"
+            if venue is SPOT
+            else f"Way too many requests; IP({address}) banned until {until_ms}. Please use the websocket"
         )
-    return (
-        f"Too much request weight used; current limit is {api.ledger.limit} request weight per 1 MINUTE. "
-        "Please use WebSocket Streams for live updates to avoid polling the API."
+        return f"{banned} for live updates to avoid bans."
+    over = (
+        f"Too much request weight used; current limit is {limit} request weight per 1 MINUTE. "
+        "Please use WebSocket Streams"
+        if venue is SPOT
+        else f"Too many requests; current limit of IP({address}) is {limit} requests per minute. "
+        "Please use the websocket"
     )
+    return f"{over} for live updates to avoid polling the API."
 
 
 def _constant(weight: int) -> Callable[[Request], int]:

@@ -8,10 +8,13 @@ import math
 from collections import Counter
 from typing import Final
 
+from alpha_forge_sdk.sandbox.exchange_info import FUTURES_WEIGHT, SPOT_WEIGHT
 from alpha_forge_sdk.sandbox.faults import Stage
 from alpha_forge_sdk.sandbox.hostile.dice import Armed, Arsenal
 from alpha_forge_sdk.sandbox.http import Request, Response, json_response
 from alpha_forge_sdk.sandbox.intervals import floor_ms, next_ms
+from alpha_forge_sdk.sandbox.rest import refusal_text
+from alpha_forge_sdk.sandbox.venue import SPOT
 
 _REST: Final = ("/fapi/", "/api/")
 _PAGE: Final = "<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>\n"
@@ -102,20 +105,15 @@ class HttpFaults:
         headers = {}
         if armed.rule.option("retry_after"):
             headers["Retry-After"] = str(max(1, math.ceil((until - budget_ms) / 1000 / self._stage.speed)))
-        text = (
-            f"Way too many requests; IP({address}) banned until {math.ceil(until)}. "
-            "Please use the websocket for live updates to avoid bans."
-        )
+        text = refusal_text(self._stage.venue, 418, address, 0, math.ceil(until))
         return json_response({"code": -1003, "msg": text}, 418, headers)
 
     def _refusal(self, kind: str, armed: Armed, address: str) -> Response:
         self._arsenal.count(kind)
         if kind == "http_429":
             wait = armed.rule.option("retry_after")
-            text = (
-                f"Too many requests; current limit of IP({address}) is 2400 requests per minute. "
-                "Please use the websocket for live updates to avoid polling the API."
-            )
+            spot = self._stage.venue is SPOT
+            text = refusal_text(self._stage.venue, 429, address, SPOT_WEIGHT if spot else FUTURES_WEIGHT, 0)
             return json_response(
                 {"code": -1003, "msg": text}, 429, {"Retry-After": str(wait)} if wait else {}
             )

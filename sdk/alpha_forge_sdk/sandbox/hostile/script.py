@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -133,52 +133,68 @@ def make_rule(said: Mapping[str, Any]) -> Rule:
 def _parse(text: str, name: str) -> FaultScript:
     import yaml
 
+    loader = yaml.SafeLoader(text)
     try:
-        loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark is not None else ""
         raise FaultScriptError(f"{name}{where}: no YAML: {getattr(error, 'problem', error)}") from None
-
-    def entries(node: Any, what: str) -> dict[str, Any]:
-        if not isinstance(node, yaml.MappingNode):
-            line = 1 if node is None else node.start_mark.line + 1
-            raise FaultScriptError(f"{name}:{line}: expected {what}")
-        return {str(key.value): value for key, value in node.value}
-
-    def value(node: Any) -> Any:
-        try:
-            return loader.construct_object(node, deep=True)
-        except (yaml.YAMLError, ValueError) as error:
-            problem = getattr(error, "problem", None) or error
-            raise FaultScriptError(f"{name}:{node.start_mark.line + 1}: {problem}") from None
-
-    parts = entries(root, "a mapping with `seed` and `faults`")
+    reader = _Reader(loader, name)
+    parts = reader.entries(root, "a mapping with `seed` and `faults`")
     for key, node in parts.items():
         if key not in ("seed", "faults"):
             raise FaultScriptError(
-                f"{name}:{node.start_mark.line + 1}: unknown key {key!r}; {_meant(key, ('seed', 'faults'))}"
+                f"{reader.at(node)}: unknown key {key!r}; {_meant(key, ('seed', 'faults'))}"
             )
-    seed = value(parts["seed"]) if "seed" in parts else 0
+    seed = reader.value(parts["seed"]) if "seed" in parts else 0
     if not isinstance(seed, int) or isinstance(seed, bool):
-        raise FaultScriptError(f"{name}:{parts['seed'].start_mark.line + 1}: seed: expected a whole number")
+        raise FaultScriptError(f"{reader.at(parts['seed'])}: seed: expected a whole number")
     listed = parts.get("faults")
-    if listed is None or value(listed) is None:
+    if listed is None or reader.value(listed) is None:
         return FaultScript(seed)
     if not isinstance(listed, yaml.SequenceNode):
-        raise FaultScriptError(f"{name}:{listed.start_mark.line + 1}: faults: expected a list of rules")
-    rules = []
-    for item in listed.value:
-        fields = entries(item, "a rule, as `kind: disconnect`")
-        places = {key: f"{name}:{node.start_mark.line + 1}: {key}" for key, node in fields.items()}
-        whole = f"{name}:{item.start_mark.line + 1}"
-        said = {key: value(node) for key, node in fields.items()}
-        rules.append(_make_rule(said, lambda key, places=places, whole=whole: places.get(key, whole)))
-    return FaultScript(seed, tuple(rules))
+        raise FaultScriptError(f"{reader.at(listed)}: faults: expected a list of rules")
+    return FaultScript(seed, tuple(reader.rule(node) for node in listed.value))
 
 
-def _make_rule(said: dict[str, Any], place: Any) -> Rule:
+class _Reader:
+    """Values of YAML nodes, and where they stand."""
+
+    def __init__(self, loader: Any, name: str) -> None:
+        self._loader = loader
+        self._name = name
+
+    def at(self, node: Any) -> str:
+        """The place of a node: `faults.yaml:3`."""
+        return f"{self._name}:{1 if node is None else node.start_mark.line + 1}"
+
+    def entries(self, node: Any, what: str) -> dict[str, Any]:
+        """Key → node of a mapping; `what` was expected."""
+        import yaml
+
+        if not isinstance(node, yaml.MappingNode):
+            raise FaultScriptError(f"{self.at(node)}: expected {what}")
+        return {str(key.value): value for key, value in node.value}
+
+    def value(self, node: Any) -> Any:
+        import yaml
+
+        try:
+            return self._loader.construct_object(node, deep=True)
+        except (yaml.YAMLError, ValueError) as error:
+            raise FaultScriptError(f"{self.at(node)}: {getattr(error, 'problem', None) or error}") from None
+
+    def rule(self, node: Any) -> Rule:
+        fields = self.entries(node, "a rule, as `kind: disconnect`")
+
+        def place(key: str) -> str:
+            return f"{self.at(fields[key])}: {key}" if key in fields else self.at(node)
+
+        return _make_rule({key: self.value(child) for key, child in fields.items()}, place)
+
+
+def _make_rule(said: dict[str, Any], place: Callable[[str], str]) -> Rule:
     """`place(key)` is what an error about that key begins with."""
     kind = said.get("kind")
     if kind is None:
