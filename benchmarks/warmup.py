@@ -60,7 +60,7 @@ def _child() -> dict[str, float]:
     start = time.perf_counter()
     engine = _warm(dag, bars)
     seconds = {OURS: time.perf_counter() - start}
-    peak = _peak_bytes()
+    peak = peak_bytes()
     start = time.perf_counter()
     want = truth(bars, range(SYMBOLS))
     seconds[TALIB] = time.perf_counter() - start
@@ -75,7 +75,7 @@ def _child() -> dict[str, float]:
     return {**seconds, "peak": float(peak), "off": float(off.max())}
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """The largest resident set so far. Linux's rusage would count that of the process that started this one."""
     status = Path("/proc/self/status")
     if status.exists():

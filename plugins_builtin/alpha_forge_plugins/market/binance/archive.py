@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -14,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 from xml.etree import ElementTree
 
+from alpha_forge_plugins.market.binance.zips import BadZip, single_member
 from alpha_forge_sdk import Interval
 
 if TYPE_CHECKING:
@@ -156,22 +154,13 @@ def unzip(content: bytes, limit: int) -> bytes:
     Neither what the zip says of its size nor how much comes out of it passes the limit.
     """
     if len(content) > limit:
-        raise ArchiveError(f"{len(content)} bytes, more than the {limit} that its bars could need")
+        raise ArchiveError(f"{len(content)} bytes, of which at most {limit} are bars")
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as container:
-            members = container.infolist()
-            if len(members) != 1 or not members[0].filename.endswith(".csv"):
-                names = [member.filename[:60] for member in members[:3]]
-                raise ArchiveError(f"not one CSV inside but {len(members)} member(s): {names}")
-            if members[0].file_size > limit:
-                raise ArchiveError(f"{members[0].file_size} bytes inside, its bars need at most {limit}")
-            with container.open(members[0]) as member:
-                # Inflates piece by piece, and checks the size and the CRC that the zip promised.
-                text = member.read(limit + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise ArchiveError(f"torn or damaged zip: {error}") from None
-    if len(text) > limit:
-        raise ArchiveError(f"more than {limit} bytes inside")
+        name, text = single_member(content, limit)
+    except BadZip as error:
+        raise ArchiveError(f"not a zip of klines: {error}") from None
+    if not name.endswith(".csv"):
+        raise ArchiveError(f"not a CSV inside but {name[:60]!r}")
     return text
 
 

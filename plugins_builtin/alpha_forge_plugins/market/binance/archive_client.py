@@ -79,10 +79,11 @@ class ArchiveClient:
 
     async def fetch(self, files: Sequence[ArchiveFile], interval: Interval) -> tuple[Rows, list[ArchiveFile]]:
         """The bars of one symbol's files, oldest first, cleaned; and the files that can't be had or trusted."""
-        had = await asyncio.to_thread(lambda: [_File(self._cache.read(f.key), True) for f in files])
+        had, found = await asyncio.to_thread(self._from_disk, files, interval)
         lacking = [k for k, file in enumerate(had) if file.content is None or self.asks]
-        await self._renew(files, had, lacking, interval)
-        found = await asyncio.to_thread(_decode, files, had, interval)
+        if lacking:
+            await self._renew(files, had, lacking, interval)
+            found = await asyncio.to_thread(_decode, files, had, interval)
         doubtful = [
             k for k, bars in enumerate(found) if had[k].kept and self._doubtful(files[k], bars, interval)
         ]
@@ -93,6 +94,14 @@ class ArchiveClient:
                 found = await asyncio.to_thread(_decode, files, had, interval)
         lost = [file for file, bars in zip(files, found, strict=True) if not isinstance(bars, tuple)]
         return self._merged(files, had, found, interval), lost
+
+    def _from_disk(
+        self, files: Sequence[ArchiveFile], interval: Interval
+    ) -> tuple[list[_File], list[Bars | ArchiveError | None]]:
+        """What is kept, and what is in it if that is all. Blocks."""
+        had = [_File(content, content is not None) for content in (self._cache.read(f.key) for f in files)]
+        whole = not self.asks and all(file.kept for file in had)
+        return had, _decode(files, had, interval) if whole else []
 
     async def _renew(
         self, files: Sequence[ArchiveFile], had: list[_File], which: Sequence[int], interval: Interval

@@ -37,9 +37,9 @@ class Costs:
     """Seconds for one of the requests that run side by side; ``weight`` is for one unit of REST weight."""
 
     request: float = 0.010
-    archive_row: float = 4e-6
+    archive_row: float = 1e-6
     rest_row: float = 2e-5
-    cached_file: float = 0.001
+    cached_file: float = 2e-4
     weight: float = 0.0
 
 

@@ -36,6 +36,14 @@ def clean(ts: Int, values: Float, interval: Interval, start: int, end: int, orig
     A row off the grid or with a value that isn't finite is refused and logged under the name `what`: it is no
     bar, and the gap that it leaves is the truth.
     """
+    if len(ts) == 0 or (
+        (ts[1:] > ts[:-1]).all()
+        and start < ts[0]
+        and ts[-1] <= end
+        and not ((ts - interval.offset) % interval.ns).any()
+        and np.isfinite(values).all()
+    ):
+        return Rows(ts, values, origin)  # as nearly all of them are
     wanted = (ts > start) & (ts <= end)
     sound = ((ts - interval.offset) % interval.ns == 0) & np.isfinite(values).all(axis=0)
     refused = int((wanted & ~sound).sum())
@@ -52,10 +60,12 @@ def clean(ts: Int, values: Float, interval: Interval, start: int, end: int, orig
 
 
 def missing(rows: Rows, interval: Interval, start: int, end: int, bridge: int) -> list[tuple[int, int]]:
-    """Ranges (a, b] within (start, end] whose closes are not in `rows`.
+    """Ranges (a, b] within (start, end] whose closes are not in `rows`, which are all of that range.
 
     Neighbours are joined while together they span no more than `bridge` bars: one request serves both.
     """
+    if len(rows.ts) == interval.row(end) - interval.row(start):
+        return []
     present = (rows.ts - interval.offset) // interval.ns
     grid = np.arange(interval.row(start) + 1, interval.row(end) + 1)
     absent = np.setdiff1d(grid, present, assume_unique=True)
@@ -75,8 +85,9 @@ def missing(rows: Rows, interval: Interval, start: int, end: int, bridge: int) -
 def blocks(symbol: str, parts: list[Rows]) -> list[BarBlock]:
     """Parts in order of preference → blocks in order of time, one for each run of the same origin."""
     parts = [part for part in parts if len(part.ts)]
-    if not parts:
-        return []
+    in_time = sorted(parts, key=lambda part: int(part.ts[0]))
+    if all(a.ts[-1] < b.ts[0] and a.origin != b.origin for a, b in itertools.pairwise(in_time)):
+        return [_block(symbol, part.ts, part.values, part.origin) for part in in_time]
     ts = np.concatenate([part.ts for part in parts])
     values = np.concatenate([part.values for part in parts], axis=1)
     whose = np.repeat(np.arange(len(parts)), [len(part.ts) for part in parts])
@@ -85,8 +96,9 @@ def blocks(symbol: str, parts: list[Rows]) -> list[BarBlock]:
     values, whose = values[:, index], whose[index]
     origins = np.array([part.origin for part in parts])[whose]
     edges = [0, *(np.flatnonzero(origins[1:] != origins[:-1]) + 1).tolist(), len(ts)]
+    return [_block(symbol, ts[a:b], values[:, a:b], str(origins[a])) for a, b in itertools.pairwise(edges)]
+
+
+def _block(symbol: str, ts: Int, values: Float, origin: str) -> BarBlock:
     o, h, low, c, v = values
-    return [
-        BarBlock(symbol, ts[a:b], o[a:b], h[a:b], low[a:b], c[a:b], v[a:b], str(origins[a]))
-        for a, b in itertools.pairwise(edges)
-    ]
+    return BarBlock(symbol, ts, o, h, low, c, v, origin)
