@@ -16,7 +16,9 @@ from alpha_forge.dsl import parse
 
 BUILT_IN = {
     "data.binance_futures",
+    "data.binance_spot",
     "data.files",
+    "data.clickhouse_poll",
     *(
         f"features.{name}"
         for name in [
@@ -37,6 +39,12 @@ BUILT_IN = {
     ),
     "models.pytorch_bilstm_predictor",
     "sinks.csv_append",
+    "sinks.webhook",
+    "sinks.sqlite",
+    "sinks.parquet",
+    "sinks.jsonl",
+    "sinks.dynamodb",
+    "sinks.clickhouse",
     "transforms.align",
     "transforms.resample",
 }

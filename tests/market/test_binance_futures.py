@@ -527,6 +527,8 @@ def test_a_clock_that_is_off_is_said(tmp_path: Path, caplog: pytest.LogCaptureFi
         ({"universe": ["BTC/USDT"]}, "not a symbol"),
         ({"endpoints": "localhost:8080"}, "http://127.0.0.1:8080"),
         ({"endpoints": {"ws": "https://x"}}, "wss"),
+        ({"endpoints": {"ws": "wss://fstream.binance.com"}}, "under /market only"),
+        ({"endpoints": {"ws": "wss://fstream.binance.com/ws"}}, "wss://fstream.binance.com/market"),
         ({"endpoints": {"socket": "wss://x"}}, "socket"),
         ({"colour": 1}, "colour"),
     ],

@@ -50,6 +50,22 @@ class Endpoints(BaseModel):
         return host.endswith((".binance.com", ".binance.vision"))
 
 
+def _under_market(value: str) -> str:
+    parts = urlsplit(value)
+    if (parts.hostname or "").endswith(".binance.com") and parts.path != "/market":
+        raise ValueError(
+            f"{value!r} acknowledges klines and never sends any: since 2026 they are under /market only, "
+            "wss://fstream.binance.com/market"
+        )
+    return value
+
+
+def _spot_host(value: str) -> str:
+    if (urlsplit(value).hostname or "").startswith("fstream."):
+        raise ValueError(f"{value!r} is the futures market; spot is at wss://stream.binance.com:9443")
+    return value
+
+
 class FuturesEndpoints(Endpoints):
     """The four services of USD-M futures.
 
@@ -58,7 +74,7 @@ class FuturesEndpoints(Endpoints):
 
     stream_path = "/market"
 
-    ws: _WebSocket = Field(
+    ws: Annotated[_WebSocket, AfterValidator(_under_market)] = Field(
         "wss://fstream.binance.com/market", description="WebSocket base; /stream is appended"
     )
     rest: _Http = Field("https://fapi.binance.com", description="REST base; /fapi/v1/… is appended")
@@ -69,7 +85,9 @@ class SpotEndpoints(Endpoints):
 
     stream_path = ""
 
-    ws: _WebSocket = Field("wss://stream.binance.com:9443", description="WebSocket base; /stream is appended")
+    ws: Annotated[_WebSocket, AfterValidator(_spot_host)] = Field(
+        "wss://stream.binance.com:9443", description="WebSocket base; /stream is appended"
+    )
     rest: _Http = Field("https://api.binance.com", description="REST base; /api/v3/… is appended")
 
 
