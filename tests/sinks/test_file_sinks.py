@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from csv_support import START, prediction, records
-from file_sinks import NAMES, SINKS, opened, read, sink, store, stored
+from file_support import NAMES, SINKS, opened, read, sink, store, stored
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -173,7 +173,7 @@ WRITER = """
 import random, sys
 from pathlib import Path
 from csv_support import records
-from file_sinks import opened
+from file_support import opened
 
 kind, path, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 chance = random.Random(seed)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from csv_support import prediction, records
-from file_sinks import opened, read, sink, store, stored
+from file_support import opened, read, sink, store, stored
 
 from alpha_forge_plugins.sinks import append_file
 from alpha_forge_plugins.sinks.key_index import KeyIndex

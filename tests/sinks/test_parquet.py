@@ -16,7 +16,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 from csv_support import prediction, records
-from file_sinks import opened, read, sink, store, stored
+from file_support import opened, read, sink, store, stored
 from pydantic import ValidationError
 
 from alpha_forge_plugins.sinks import parquet_dataset, parquet_file
@@ -232,6 +232,22 @@ def test_a_batch_is_synced_before_it_counts(path: Path, monkeypatch: pytest.Monk
     made.emit_batch(minutes(1))
     assert synced[2:] == ["out"], "also files that a killed writer renamed may not have reached the disk"
     made.close()
+
+
+def test_writers_in_turn_see_each_others_rows_whatever_their_files_look_like(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An inode may be used again, within one tick of the clock, for a file of the same size.
+    monkeypatch.setattr(parquet_dataset, "version_of", lambda _: (1, 1, 1))
+    monkeypatch.setattr(parquet_file, "version_of", lambda _: (1, 1, 1))
+    first, second = opened("parquet", path), opened("parquet", path)
+    for minute in range(0, 12, 3):
+        first.emit_batch(minutes(1, first=minute))
+        second.emit_batch(minutes(2, first=minute))
+        first.emit_batch(minutes(2, first=minute + 1))
+    first.close()
+    second.close()
+    assert read("parquet", path) == list(map(stored, minutes(12)))
 
 
 # --- what others did ---

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from csv_support import START, prediction, records
-from file_sinks import opened, read, sink, store, stored
+from file_support import opened, read, sink, store, stored
 from pydantic import ValidationError
 
 from alpha_forge_plugins.sinks import sqlite as sqlite_sink

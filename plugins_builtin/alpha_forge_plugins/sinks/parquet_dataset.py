@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date
+from operator import itemgetter
 from pathlib import Path
 
 from alpha_forge_plugins.sinks.file_lock import exclusive
@@ -48,10 +49,13 @@ class PredictionDataset:
 
         self._path = path
         self._key = [COLUMNS.index(name) for name in dedup_key]
+        self._key_of = itemgetter(*self._key)
         self._limit = rows_per_file
         self._lock_wait = lock_wait
         self._parts: dict[str, PartFile] = {}  # in the order in which they were last used
+        # The lock's length counts the batches of all writers: inodes, times and sizes of their files may be alike.
         self._lock = open_file(path / _LOCK)
+        self._batches = 0
         try:
             with self._exclusive():
                 self._remove_unfinished()
@@ -72,6 +76,8 @@ class PredictionDataset:
         for row in rows:
             days.setdefault(row[0] // _DAY, []).append(row)
         with self._exclusive():
+            self._batches += 1
+            self._lock.truncate(self._batches)
             names = part_names(self._path)
             for day, of_day in days.items():
                 self._merge(date.fromordinal(_EPOCH + day).isoformat(), names, of_day)
@@ -88,7 +94,11 @@ class PredictionDataset:
         """Hold the lock of the directory that the path names now."""
         while True:
             with exclusive(self._lock, self._lock_wait):
-                if is_at(self._path / _LOCK, os.fstat(self._lock.fileno())):
+                lock = os.fstat(self._lock.fileno())
+                if is_at(self._path / _LOCK, lock):
+                    if lock.st_size != self._batches:  # another writer was here
+                        self._parts.clear()
+                        self._batches = lock.st_size
                     yield
                     return
             # The directory was moved or deleted by somebody.
@@ -115,8 +125,9 @@ class PredictionDataset:
 
     def _place(self, day: str, parts: list[PartFile], row: Row) -> PartFile | None:
         """Put the row where it belongs, a new file if need be, which `parts` then has. → the file, if it changed."""
+        key = self._key_of(row)
         for part in reversed(parts):
-            there = part.get(row)
+            there = part.get(key, row[0])
             if there is not None:
                 if same_bits(there, row):
                     return None
@@ -126,7 +137,7 @@ class PredictionDataset:
                 number = int(_number(parts[-1].path.name)) + 1 if parts else 0
                 parts.append(PartFile(self._path / f"{day}-{number:04}.parquet", None, self._key))
             part = parts[-1]
-        part.set(row)
+        part.set(key, row)
         return part
 
     def _part(self, name: str) -> PartFile:

@@ -23,6 +23,8 @@ Version = tuple[int, int, int]
 """Inode, time of change and size: another writer's rename makes another one."""
 
 
+_NEVER = -(1 << 63)
+
 UNFINISHED = ".new"
 """How the name of a file ends that is being written; it also begins with a dot: no reader takes it for data."""
 
@@ -50,13 +52,14 @@ class PartFile:
     __slots__ = ("_columns", "_key", "_places", "_table", "count", "first", "last", "path", "version")
 
     def __init__(self, path: Path, version: Version | None, key: Sequence[int]) -> None:
-        """What the file's footer says; a file with no `version` is new, and empty. `key`: places in a row that name it.
+        """What the file's footer says; a file with no `version` is new, and empty. `key`: places in a row
+        that name it, together a tuple, alone the value.
 
         Raises AlphaForgeError AF6004, AF6010 for other columns, AF6012 for what is no whole Parquet file.
         """
         self.path = path
         self.version = version
-        self.count, self.first, self.last = 0, 0, -1
+        self.count, self.first, self.last = 0, 0, _NEVER
         self._key = key
         self._columns: list[list[Any]] = [[] for _ in COLUMNS]
         self._places: dict[Hashable, int] | None = {} if version is None else None
@@ -68,17 +71,17 @@ class PartFile:
     def in_memory(self) -> bool:
         return self._places is not None
 
-    def get(self, row: Row) -> Row | None:
-        """The row with the key of `row`, or None. Reads the file only if it has rows around that ts."""
-        if not self.first <= row[0] <= self.last:
+    def get(self, key: Hashable, ts: int) -> Row | None:
+        """The row with this key, or None. Reads the file only if it has rows around `ts`, microseconds."""
+        if not self.first <= ts <= self.last:
             return None
-        place = self._loaded().get(self._key_of(row))
+        place = self._loaded().get(key)
         return None if place is None else cast(Row, tuple(column[place] for column in self._columns))
 
-    def set(self, row: Row) -> None:
+    def set(self, key: Hashable, row: Row) -> None:
         """Add the row, or put it in the place of the one with its key; in memory."""
         places = self._loaded()
-        place = places.setdefault(self._key_of(row), len(places))
+        place = places.setdefault(key, self.count)
         if place < self.count:
             self._table = None
             for column, value in zip(self._columns, row, strict=True):
@@ -86,7 +89,8 @@ class PartFile:
             return
         for column, value in zip(self._columns, row, strict=True):
             column.append(value)
-        self.first, self.last = (min(self.first, row[0]), max(self.last, row[0])) if place else (row[0],) * 2
+        self.first = min(self.first, row[0]) if place else row[0]
+        self.last = max(self.last, row[0])
         self.count += 1
 
     def forget(self) -> None:
@@ -133,10 +137,7 @@ class PartFile:
             known = all(group is not None and group.has_min_max for group in groups)
             # A file that others have rewritten may not say: it is looked into whatever is sought then.
             self.first = min((g.min_raw for g in groups), default=0) if known else -(1 << 63)
-            self.last = max((g.max_raw for g in groups), default=-1) if known else 1 << 63
-
-    def _key_of(self, row: Row) -> Hashable:
-        return tuple([row[place] for place in self._key])
+            self.last = max((g.max_raw for g in groups), default=_NEVER) if known else 1 << 63
 
     def _loaded(self) -> dict[Hashable, int]:
         """Where the row of each key stands in the columns."""
@@ -147,7 +148,8 @@ class PartFile:
                 table = file.read(use_threads=False)
             ts = table.column("ts").cast(pa.int64()).to_pylist()
             self._columns = [ts, *(table.column(name).to_pylist() for name in COLUMNS[1:])]
-            keys = zip(*(self._columns[place] for place in self._key), strict=True)
+            named = [self._columns[place] for place in self._key]
+            keys = zip(*named, strict=True) if len(named) > 1 else named[0]
             self._places = {key: place for place, key in enumerate(keys)}
             if len(self._places) != self.count:
                 self.forget()
