@@ -243,8 +243,8 @@ def test_writers_in_turn_see_each_others_rows_whatever_their_files_look_like(
     first, second = opened("parquet", path), opened("parquet", path)
     for minute in range(0, 12, 3):
         first.emit_batch(minutes(1, first=minute))
-        second.emit_batch(minutes(2, first=minute))
-        first.emit_batch(minutes(2, first=minute + 1))
+        second.emit_batch(minutes(1, first=minute + 1))
+        first.emit_batch(minutes(1, first=minute + 2))
     first.close()
     second.close()
     assert read("parquet", path) == list(map(stored, minutes(12)))
