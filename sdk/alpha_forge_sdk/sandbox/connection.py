@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from websockets.frames import Frame, Opcode
@@ -34,10 +35,18 @@ def end_by_reset(writer: asyncio.StreamWriter) -> None:
 
 
 class Connection:
-    """A client's open WebSocket. Written to from one event loop only."""
+    """A client's open WebSocket. Written to from one event loop only.
+
+    `dismissed` is told the reason whenever the session ends the connection.
+    """
 
     def __init__(
-        self, number: int, protocol: ServerProtocol, session: Session, writer: asyncio.StreamWriter
+        self,
+        number: int,
+        protocol: ServerProtocol,
+        session: Session,
+        writer: asyncio.StreamWriter,
+        dismissed: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self.number = number
         self.session = session
@@ -48,6 +57,7 @@ class Connection:
         self._queued: list[bytes] = []
         self._message: list[bytes] = []
         self._muted = False
+        self._dismissed = dismissed
 
     @property
     def is_open(self) -> bool:
@@ -100,6 +110,8 @@ class Connection:
         """Send the session's replies, and close if it says so."""
         for action in actions:
             if isinstance(action, Close):
+                if self.is_open:
+                    self._dismissed(action.reason)
                 self.close(action.code, action.reason)
             elif self.is_open and not self._muted:
                 self._writer.write(text_frame(action.text))

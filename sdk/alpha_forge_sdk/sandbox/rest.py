@@ -96,7 +96,7 @@ class RestApi:
         headers = {"X-MBX-USED-WEIGHT-1M": str(verdict.used)}
         if verdict.status != 200:
             self._faults.violations["banned" if verdict.status == 418 else "weight"] += 1
-            return self._refusal(api, verdict, address, budget_ms, headers)
+            return self._refusal(api, verdict, address, now_ms, budget_ms, headers)
         try:
             response = handle(request, now_ms)
         except ApiError as error:
@@ -105,11 +105,19 @@ class RestApi:
         return response
 
     def _refusal(
-        self, api: _Api, verdict: Verdict, address: str, budget_ms: float, headers: dict[str, str]
+        self,
+        api: _Api,
+        verdict: Verdict,
+        address: str,
+        now_ms: float,
+        budget_ms: float,
+        headers: dict[str, str],
     ) -> Response:
-        wait = max(1, math.ceil((verdict.until_ms - budget_ms) / 1000.0 / self._speed))
-        headers["Retry-After"] = str(wait)
-        text = refusal_text(api.venue, verdict.status, address, api.ledger.limit, verdict.until_ms)
+        left = verdict.until_ms - budget_ms
+        headers["Retry-After"] = str(max(1, math.ceil(left / 1000.0 / self._speed)))
+        # By the clock that clients are told: budgets are renewed by another while that one is held.
+        until = math.ceil(now_ms + left)
+        text = refusal_text(api.venue, verdict.status, address, api.ledger.limit, until)
         return json_response({"code": -1003, "msg": text}, verdict.status, headers)
 
     def _ping(self, request: Request, now_ms: float) -> Response:

@@ -22,7 +22,7 @@ from alpha_forge_sdk.sandbox.connection import Connection, end_by_reset
 from alpha_forge_sdk.sandbox.faults import Faults
 from alpha_forge_sdk.sandbox.http import MAX_HEAD, BadRequest, Request, Response, json_response, parse_head
 from alpha_forge_sdk.sandbox.hub import Hub
-from alpha_forge_sdk.sandbox.protocol import Close, Reply, Session, route
+from alpha_forge_sdk.sandbox.protocol import Session, route
 from alpha_forge_sdk.sandbox.rest import RestApi
 from alpha_forge_sdk.sandbox.venue import USDM, Venue
 
@@ -211,11 +211,11 @@ class ExchangeServer:
         if not _handshake(protocol, request, writer) or where is None:
             return
         session, actions = Session.open(where, self._clock.source.seconds(), self._venue)
-        connection = Connection(next(self._numbers), protocol, session, writer)
+        connection = Connection(next(self._numbers), protocol, session, writer, self._dismissed)
         self._connections[connection.number] = connection
         self._hub.pump()
         self._hub.welcome(connection)
-        self._carry_out(connection, actions)
+        connection.carry_out(actions)
         self._hub.sync(connection)
         keeper = self._spawn(self._keep(connection))
         try:
@@ -234,16 +234,14 @@ class ExchangeServer:
                 self._hub.pump()
             for text in texts:
                 if connection.is_open:
-                    self._carry_out(connection, connection.session.receive(text, seconds))
+                    connection.carry_out(connection.session.receive(text, seconds))
             self._hub.sync(connection)
             if not data or connection.is_done:
                 return
 
-    def _carry_out(self, connection: Connection, actions: list[Reply | Close]) -> None:
-        for action in actions:
-            if isinstance(action, Close) and action.reason in _VIOLATIONS:
-                self._faults.violations[_VIOLATIONS[action.reason]] += 1
-        connection.carry_out(actions)
+    def _dismissed(self, reason: str) -> None:
+        if reason in _VIOLATIONS:
+            self._faults.violations[_VIOLATIONS[reason]] += 1
 
     def _count_connect(self, address: str) -> None:
         now = self._clock.source.seconds()

@@ -105,7 +105,7 @@ class HttpFaults:
         headers = {}
         if armed.rule.option("retry_after"):
             headers["Retry-After"] = str(max(1, math.ceil((until - budget_ms) / 1000 / self._stage.speed)))
-        text = refusal_text(self._stage.venue, 418, address, 0, math.ceil(until))
+        text = refusal_text(self._stage.venue, 418, address, 0, math.ceil(now_ms + until - budget_ms))
         return json_response({"code": -1003, "msg": text}, 418, headers)
 
     def _refusal(self, kind: str, armed: Armed, address: str) -> Response:
