@@ -294,6 +294,33 @@ def test_a_disk_that_is_full_is_told_with_the_path_and_costs_nothing(kind: str, 
     assert_once(kind, path, [*sent, *bars[there], *bars[there + 1]])
 
 
+def test_a_disk_that_is_full_from_the_start_is_told_and_hinders_nothing_later(
+    kind: str, small_disk: Path
+) -> None:
+    filler = small_disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    path = small_disk / NAMES[kind]
+
+    def use() -> None:
+        made = sink(kind, path)
+        try:
+            made.open()
+            made.emit_batch(records(1))
+        finally:
+            made.close()
+
+    for _ in range(2):
+        with pytest.raises(OSError) as caught:
+            use()
+        assert caught.value.errno == errno.ENOSPC
+        assert str(path) in str(caught.value)
+    filler.unlink()
+    use()
+    assert_once(kind, path, records(1))
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs to become another user")
 @pytest.mark.parametrize("what", ["file", "directory"])
 def test_another_users_destination_is_refused_by_name(kind: str, what: str) -> None:

@@ -64,6 +64,15 @@ def test_the_table_is_plain_sql(path: Path) -> None:
     assert run(path, "PRAGMA journal_mode") == [("wal",)]
 
 
+def test_a_commit_is_synced_whatever_the_journal(path: Path) -> None:
+    made = opened("sqlite", path)
+    database = made._store._database
+    assert database.execute("PRAGMA synchronous").fetchone() == (3,), (
+        "EXTRA: also a rollback journal's deletion"
+    )
+    made.close()
+
+
 @pytest.mark.parametrize("value", [-0.0, 0.0, 5e-324, 1.7976931348623157e308, float("inf"), 2.0**53, 3.0])
 def test_a_float_is_stored_to_the_bit_and_as_a_number(path: Path, value: float) -> None:
     store("sqlite", path, [prediction("A", 0, value)])
