@@ -143,8 +143,15 @@ class Outbox:
                 (end,) = db.execute("SELECT max(place) FROM sinks WHERE stream = ?", (id,)).fetchone()
             stream.end = end or 0
             stream.base = stream.end if first is None else first - 1
-            found = db.execute("SELECT symbol, ts, bits FROM newest WHERE stream = ?", (id,))
-            stream.newest = {self._names[symbol]: (ts, bits) for symbol, ts, bits in found}
+            # Of records that are at hand nothing is kept in `newest`: it would double what an append writes.
+            for query in (
+                "SELECT symbol, ts, bits FROM newest WHERE stream = ?",
+                "SELECT symbol, max(ts), bits FROM records WHERE stream = ? GROUP BY symbol",
+            ):
+                for symbol, ts, bits in db.execute(query, (id,)):
+                    known = stream.newest.get(self._names[symbol])
+                    if known is None or known[0] < ts:
+                        stream.newest[self._names[symbol]] = ts, bits
 
     def _metadata(self, frame: str, column: str) -> Mapping[str, str]:
         return MappingProxyType({"frame": frame, "column": column, "dag_name": self._dag_name})
@@ -238,14 +245,6 @@ class Outbox:
                 db.executemany("INSERT INTO symbols (name, id) VALUES (?, ?)", news.symbols.items())
             ids = {**self._symbols, **news.symbols}
             db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", news.rows)
-            db.executemany(
-                "INSERT OR REPLACE INTO newest VALUES (?, ?, ?, ?)",
-                [
-                    (stream, ids[symbol], ts, bits)
-                    for stream, of_symbol in news.newest.items()
-                    for symbol, (ts, bits) in of_symbol.items()
-                ],
-            )
             if news.conflicts:
                 self._write_conflicts(db, news.conflicts, ids)
 
@@ -390,7 +389,14 @@ class Outbox:
         if slowest - stream.base < least:
             return stream.base
         base = min(slowest, stream.base + TRIM_MOST)
-        db.execute("DELETE FROM records WHERE stream = ? AND place <= ?", (stream.id, base))
+        gone = (stream.id, base)
+        db.execute(
+            "INSERT INTO newest SELECT stream, symbol, ts, bits FROM records WHERE stream = ? AND place <= ? "
+            "ORDER BY place ON CONFLICT (stream, symbol) "
+            "DO UPDATE SET ts = excluded.ts, bits = excluded.bits WHERE excluded.ts > newest.ts",
+            gone,
+        )
+        db.execute("DELETE FROM records WHERE stream = ? AND place <= ?", gone)
         return base
 
     def backlog(self, sink: str) -> int:
