@@ -208,7 +208,6 @@ class RealTimeRunner:
             while not self._stopping:
                 self._wake.clear()
                 repairer.check()
-                ledger.tick()
                 for feed in feeds:
                     feed.check()
                     if revisions := feed.sort_in():
@@ -222,6 +221,7 @@ class RealTimeRunner:
                     continue  # more may have come meanwhile
                 if all(feed.sequencer.finished for feed in feeds):
                     break
+                ledger.tick()
                 asked = repairer.start(feeds)
                 if not asked and not repairer.busy and all(feed.ended for feed in feeds):
                     break
