@@ -33,7 +33,7 @@ def local_exchange(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        yield _overrides(dag, _url(process))
+        yield endpoint_overrides(dag, _url(process))
     finally:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -58,7 +58,7 @@ def _url(process: subprocess.Popen[str]) -> str:
     return url
 
 
-def _overrides(dag: EventFlowDAG, url: str) -> list[str]:
+def endpoint_overrides(dag: EventFlowDAG, url: str) -> list[str]:
     """``--set`` texts for every data step that has endpoints."""
     nodes: Sequence = [n for n in dag.data_nodes() if "endpoints" in n.plugin.Params.model_fields]  # type: ignore[type-arg]
     if not nodes:

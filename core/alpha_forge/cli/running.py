@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from alpha_forge.plan.compiler import Compiled, load
+
+if TYPE_CHECKING:
+    from alpha_forge.runtime.recording.recorder import Recorder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -88,6 +91,8 @@ def loaded(
     training: bool = False,
 ) -> Iterator[Compiled]:
     """The compiled configuration, pointed at a local exchange that lives as long as the block if `sandbox` is set."""
+    if faults is not None and not sandbox:
+        raise click.UsageError("--faults needs --sandbox: it is the local exchange that plays them")
     compiled = load(config, overrides, training=training)
     if not sandbox:
         yield compiled
@@ -96,3 +101,30 @@ def loaded(
 
     with local_exchange(compiled.dag, speed=speed, data=data, seed=seed, faults=faults) as endpoints:
         yield load(config, (*overrides, *endpoints), training=training)
+
+
+@contextmanager
+def recording(
+    path: Path | None, compiled: Compiled, config: Path, overrides: tuple[str, ...]
+) -> Iterator[Recorder | None]:
+    """The recorder of ``--record FILE``, closed with the block; None without one. Raises UsageError AF8116 if the file
+    can't be written."""
+    if path is None:
+        yield None
+        return
+    from alpha_forge.contracts.errors import UsageError
+    from alpha_forge.registry import discover
+    from alpha_forge.runtime.recording.identity import identity
+    from alpha_forge.runtime.recording.recorder import Recorder
+
+    catalogue = discover(capabilities=compiled.document.capabilities)
+    try:
+        recorder = Recorder(path, compiled.dag, identity(compiled.dag, catalogue, config, overrides))
+    except OSError as error:
+        raise UsageError(
+            "AF8116", f"--record {path}: {error.strerror}", "choose a file that can be written"
+        ) from error
+    try:
+        yield recorder
+    finally:
+        recorder.close()

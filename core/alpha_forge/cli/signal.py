@@ -12,6 +12,7 @@ from alpha_forge.cli.running import (
     cache_option,
     faults_option,
     loaded,
+    recording,
     sandbox_options,
     state_directory,
     state_option,
@@ -33,6 +34,11 @@ from alpha_forge.cli.running import (
     show_default=True,
     help="Form of the log lines on standard error.",
 )
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Journal every bar and prediction to this file, for 'alpha_forge verify'.",
+)
 @click.option("--quiet", is_flag=True, help="Log warnings and errors only, and draw no progress bar.")
 def signal(
     config: Path,
@@ -46,6 +52,7 @@ def signal(
     state: Path | None,
     bars: int | None,
     log_format: str,
+    record: Path | None,
     quiet: bool,
 ) -> int:
     """Run CONFIG: warm up without a gap, then predict each bar as it closes and deliver it to every sink.
@@ -62,7 +69,10 @@ def signal(
     where = {"sandbox": sandbox, "speed": speed, "data": data, "seed": seed, "faults": faults}
     with loaded(config, overrides, **where) as compiled:  # type: ignore[arg-type]
         preflight(compiled)
-        with shown_progress(quiet=quiet or log_format == "json") as progress:
+        with (
+            shown_progress(quiet=quiet or log_format == "json") as progress,
+            recording(record, compiled, config, overrides) as journal,
+        ):
             runner = RealTimeRunner(
                 compiled.document,
                 compiled.dag,
@@ -70,6 +80,7 @@ def signal(
                 cache_dir=cache,
                 state_dir=state_directory(state, sandbox=sandbox),
                 progress=progress,
+                journal=journal,
             )
             manager = EventLoopManager(runner)
             summary = manager.run()

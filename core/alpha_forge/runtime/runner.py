@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from alpha_forge.plan.graph import EventFlowDAG
 from alpha_forge.runtime.catch_up import CatchUp
 from alpha_forge.runtime.delivery.status import DeliveryReport
 from alpha_forge.runtime.emitter import PredictionEmitter, SignalEmitter, create_emitter_from_dsl
-from alpha_forge.runtime.engine import Engine
+from alpha_forge.runtime.engine import Engine, Journal
 from alpha_forge.runtime.feed import Feed
 from alpha_forge.runtime.ledger.recorder import BarLedger
 from alpha_forge.runtime.memory import MemoryObserver
@@ -58,7 +58,7 @@ class RealTimeRunner:
     What must outlive the process is kept under ``state_dir``, which one run at a time may hold; without one,
     everything is in memory.
     ``clock`` and ``sources`` replace what the configuration would make (tests hand in a virtual clock and a source of
-    their own); ``sources`` is by frame.
+    their own); ``sources`` is by frame. ``journal`` hears all that the engine is given and answers.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class RealTimeRunner:
         progress: Progress | None = None,
         clock: Clock | None = None,
         sources: Mapping[str, DataSource] | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._document = document
         self._dag = dag
@@ -85,7 +86,7 @@ class RealTimeRunner:
         self._silence = SilenceWatch(dag)
         self._stopping = False
         self._wake: asyncio.Event | None = None
-        self.engine = Engine(dag)
+        self.engine = Engine(dag, journal)
         self.summary = RunSummary()
         self.ledger: BarLedger | None = None
         """The ledger of bars, once the sources are open."""
@@ -147,7 +148,8 @@ class RealTimeRunner:
         self, feeds: list[Feed], clock: Clock, emitter: SignalEmitter, compute: ThreadPoolExecutor
     ) -> None:
         buffer_ns = int(self._dag.buffer_seconds * NS)
-        ledger = self.ledger = BarLedger(self._dag.name, feeds, clock, buffer_ns, self._state)
+        markets = [feed for feed in feeds if not feed.ticks]
+        ledger = self.ledger = BarLedger(self._dag.name, markets, clock, buffer_ns, self._state)
         for feed in feeds:
             feed.start()
         catch_up = CatchUp(self._dag, emitter.log, self._document.signal.catch_up)
@@ -179,9 +181,7 @@ class RealTimeRunner:
         self.summary.warmup = result
         catch_up.mark({name: warmed.anchor for name, warmed in result.frames.items()})
         if self._bars is not None:
-            for feed in feeds:
-                anchor = feed.spec.interval.row(result.frames[feed.name].anchor)
-                feed.sequencer.limit = anchor + self._bars
+            limit_bars(feeds, {name: warmed.anchor for name, warmed in result.frames.items()}, self._bars)
         log.info("Warm-up done: %d bars", result.bars)
         if predictions.emitted:
             log.info("Caught up: %d predictions of bars that closed meanwhile", predictions.emitted)
@@ -210,20 +210,20 @@ class RealTimeRunner:
                 repairer.check()
                 for feed in feeds:
                     feed.check()
-                    if revisions := feed.sort_in():
+                    if (revisions := feed.sort_in()) and not feed.ticks:
                         ledger.note([(feed.name, revisions)])
                 batches = [item for feed in feeds for item in feed.take()]
                 if batches:
                     batches.sort(key=lambda item: item[1].ts)
                     loop = asyncio.get_running_loop()
                     await loop.run_in_executor(compute, self._process, batches, predictions)
-                    ledger.note(batches)
+                    ledger.note([item for item in batches if not self._dag.is_ticking(item[0])])
                     continue  # more may have come meanwhile
                 if all(feed.sequencer.finished for feed in feeds):
                     break
                 ledger.tick()
                 asked = repairer.start(feeds)
-                if not asked and not repairer.busy and all(feed.ended for feed in feeds):
+                if not asked and not repairer.busy and all(feed.ended or feed.ticks for feed in feeds):
                     break
                 await self._wait(clock)
         finally:
@@ -283,6 +283,18 @@ class RealTimeRunner:
             }
 
 
+def limit_bars(feeds: Sequence[Feed], anchors: Mapping[str, int], bars: int) -> None:
+    """Have each gate close after `bars` bars a symbol past its anchor (ns); ticks go on until the last of them."""
+    end = 0
+    for feed in feeds:
+        if not feed.ticks:
+            feed.sequencer.limit = feed.spec.interval.row(anchors[feed.name]) + bars
+            end = max(end, feed.spec.interval.ts(feed.sequencer.limit))
+    for feed in feeds:
+        if feed.ticks:
+            feed.sequencer.limit = feed.spec.interval.row(end)
+
+
 class SilenceWatch:
     """Warns when a frame has had no bar of any symbol for long: an outage, or a recording that is over."""
 
@@ -290,12 +302,15 @@ class SilenceWatch:
     """Closes without a bar before the first warning; each further one comes after twice as many."""
 
     def __init__(self, dag: EventFlowDAG) -> None:
-        self._intervals = {node.frame: dag.frames[node.frame].interval for node in dag.data_nodes()}
+        frames = [node.frame for node in dag.data_nodes() if not dag.is_ticking(node.frame)]
+        self._intervals = {name: dag.frames[name].interval for name in frames}
         self._last: dict[str, int] = {}
         self._warn_at: dict[str, int] = {}
 
     def note(self, frame: str, batch: BarBatch) -> None:
         """See a batch of a data frame."""
+        if frame not in self._intervals:  # a schedule may well be silent
+            return
         if len(batch.symbols) or frame not in self._last:
             self._last[frame] = batch.ts
             self._warn_at[frame] = self.FIRST
