@@ -100,6 +100,10 @@ class SinkThread:
         """Let the thread end once it has nothing to do."""
         self._calls.put(None)
 
+    def join(self, seconds: float) -> None:
+        """Wait for the thread to end, at most so many real seconds."""
+        self._thread.join(seconds)
+
     def leave(self) -> None:
         """From any thread: let a waiting `call`, and each later one, raise CallLeftError."""
         self._left = True

@@ -26,6 +26,9 @@ FAULTS_TO_OPEN = 5
 MOST_ABANDONED = 32
 """Calls that may hang at once; while there are so many no further instance is opened: each holds a thread."""
 
+LAST_CLOSE_SECONDS = 0.8
+"""Real seconds that a worker that was told to end at once gives an instance to close."""
+
 LOOK_AGAIN = 0.5
 """Real seconds after which an idle worker looks for dead letters that another process has put back."""
 
@@ -138,8 +141,8 @@ class SinkWorker:
         except _LogError as error:
             self._close(opened)
             raise error.cause from None
-        except CallLeftError:
-            self._leave_behind(opened)
+        except CallLeftError as error:
+            self._leave_behind(opened, free=not error.begun)
             return None
         except CallHangsError as error:
             self._note_timeout(hangs=True)
@@ -161,15 +164,18 @@ class SinkWorker:
             try:
                 self._call(sink.close)
             except CallLeftError as error:
-                self._leave_behind(() if error.begun else (sink,))
+                self._leave_behind(() if error.begun else (sink,), free=not error.begun)
             except CallHangsError:
                 self._leave_behind(())
             except BaseException as error:  # noqa: BLE001 - a sink's code; its records are safe already
                 self.status.last_error = f"close: {one_line(error, self._secrets)}"
                 log.warning("sink %s: close failed: %s", self.name, self.status.last_error)
 
-    def _leave_behind(self, sinks: Sequence[Sink]) -> None:
-        """Give the thread up with the call that hangs in it; its instance is closed if that ever returns."""
+    def _leave_behind(self, sinks: Sequence[Sink], *, free: bool = False) -> None:
+        """Give the thread up with the call that hangs in it; its instance is closed if that ever returns.
+
+        A thread that is `free` has no such call: there is no reason for the close to take long.
+        """
         caller = self._caller
         assert caller is not None
         self._caller = None
@@ -180,6 +186,8 @@ class SinkWorker:
             return sinks[0].close() if sinks else None
 
         caller.after(close)
+        if free:
+            caller.join(LAST_CLOSE_SECONDS)
 
     def _note_timeout(self, *, hangs: bool) -> None:
         self.status.timeouts += 1
