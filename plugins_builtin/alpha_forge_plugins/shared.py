@@ -12,6 +12,7 @@ def alpha_forge_data_sources() -> dict[str, str]:
         "binance_spot": "alpha_forge_plugins.market.binance_spot:BinanceSpot",
         "clickhouse_poll": "alpha_forge_plugins.market.clickhouse_poll:ClickHousePoll",
         "files": "alpha_forge_plugins.market.files:Files",
+        "timer": "alpha_forge_plugins.market.timer:Timer",
     }
 
 
@@ -43,6 +44,7 @@ def alpha_forge_conformance() -> dict[str, str]:
         "data.binance_spot": "alpha_forge_plugins.conformance.sources:BinanceSpotConformance",
         "data.clickhouse_poll": "alpha_forge_plugins.conformance.clickhouse:ClickHousePollConformance",
         "data.files": "alpha_forge_plugins.conformance.sources:FilesConformance",
+        "data.timer": "alpha_forge_plugins.conformance.timer:TimerConformance",
         "sinks.clickhouse": "alpha_forge_plugins.conformance.clickhouse:ClickHouseSinkConformance",
         "sinks.csv_append": "alpha_forge_plugins.conformance.sinks:CSVAppendConformance",
         "sinks.dynamodb": "alpha_forge_plugins.conformance.dynamodb:DynamoDBConformance",

@@ -205,6 +205,9 @@ class DataSource(Plugin):
     open, before ``open`` and after ``close``, `stream` and `history` raise SourceError.
     """
 
+    ticks: ClassVar[bool] = False
+    """True for a source of instants, such as a timer: its bars say nothing but their close. A step that one of them
+    triggers (``on``) runs on the newest bar of each symbol, and on no bar twice."""
     history_lag: ClassVar[float] = 30.0
     """Seconds after a close from which on history's silence about that bar proves that it does not exist."""
 

@@ -313,7 +313,21 @@ def _warmup(
         # History seldom begins where a bucket of the longest interval does: that much more is always fetched.
         bucket = max(intervals[n.frame].ns for n in nodes.values()) // intervals[frame].ns
         warmup[frame] = WarmupSpec(frame, need, max(fetch, need + bucket), tuple(longest))
+    _warm_ticks(warmup, nodes, intervals)
     return warmup, rows
+
+
+def _warm_ticks(
+    warmup: dict[str, WarmupSpec], nodes: Mapping[str, Node], intervals: Mapping[str, Interval]
+) -> None:
+    """Ticks of the past reach as far back as any frame's bars do: what they trigger has a past, too."""
+    ticking = {n.frame for n in nodes.values() if n.kind == "data" and getattr(n.plugin, "ticks", False)}
+    span = max(
+        (w.fetch * intervals[frame].ns for frame, w in warmup.items() if frame not in ticking), default=0
+    )
+    for frame in ticking & set(warmup):
+        fetch = max(warmup[frame].fetch, span // intervals[frame].ns + 1)
+        warmup[frame] = replace(warmup[frame], fetch=fetch)
 
 
 def _too_short(

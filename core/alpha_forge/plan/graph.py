@@ -132,6 +132,10 @@ class EventFlowDAG:
         """True if a data step makes `frame`, so that each of its bars is complete."""
         return any(n.frame == frame for n in self.data_nodes())
 
+    def is_ticking(self, frame: str) -> bool:
+        """True if a data step makes `frame` whose bars are mere instants."""
+        return any(n.frame == frame and getattr(n.plugin, "ticks", False) for n in self.data_nodes())
+
     def is_plain(self, frame: str, column: str) -> bool:
         """True for columns of bars, and of buckets or joins of nothing but bars: no step's look-back is behind them."""
         if column not in self.frames[frame].base_columns:

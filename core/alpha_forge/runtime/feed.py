@@ -71,6 +71,11 @@ class Feed:
     def name(self) -> str:
         return self.spec.name
 
+    @property
+    def ticks(self) -> bool:
+        """True if its bars are mere instants: they follow the others' time, and no market is in them."""
+        return type(self.source).ticks
+
     def start(self) -> None:
         """Begin to take events. Must be called before history is fetched, so that nothing falls between."""
         self._task = asyncio.create_task(self._take(), name=f"feed {self.name}")

@@ -56,6 +56,8 @@ class Waiting:
     """Called with row, present and absent symbols once they need not wait any longer."""
     places: Int
     """Position of each symbol in the frame that is waited for, -1 where it lacks the symbol."""
+    together: bool = False
+    """True if the other frame must be done for all of its symbols: what is made reads across them."""
     rows: list[tuple[int, Int, Int]] = field(default_factory=list)
 
 
@@ -86,10 +88,12 @@ class FramePopulator:
         closed, done = np.full(size, -1, dtype=np.int64), np.full(size, -1, dtype=np.int64)
         return FrameState(spec, self.logs[spec.name], flow, closed, done, np.zeros(size, dtype=np.int64))
 
-    def _wait_for(self, frame: str, needs: str, act: Callable[[int, Int, Int], None]) -> Waiting:
+    def _wait_for(
+        self, frame: str, needs: str, act: Callable[[int, Int, Int], None], *, together: bool = False
+    ) -> Waiting:
         place = {name: i for i, name in enumerate(self._dag.frames[needs].symbols)}
         places = np.array([place.get(s, -1) for s in self._dag.frames[frame].symbols], dtype=np.int64)
-        waiting = Waiting(self._dag.frames[frame], needs, act, places)
+        waiting = Waiting(self._dag.frames[frame], needs, act, places, together)
         self._waiting[needs].append(waiting)
         return waiting
 
@@ -114,21 +118,25 @@ class FramePopulator:
             trigger = by_event.get(flow.event)
             if trigger is not None and trigger != flow.frame:
                 act = self._foreign_runner(flow, trigger)
-                foreign.setdefault(trigger, []).append(self._wait_for(trigger, flow.frame, act))
+                wait = self._wait_for(trigger, flow.frame, act, together=flow.panel)
+                foreign.setdefault(trigger, []).append(wait)
         return foreign
 
     def _foreign_runner(self, flow: FlowDefinition, trigger: str) -> Callable[[int, Int, Int], None]:
+        """What runs a flow on the row of its frame that another frame's close falls to; no bar twice."""
+        frame, source = self._frames[flow.frame], self._frames[trigger].spec
+        translated = self._places(source, frame.spec)
+        last = np.full(frame.log.size, -1, dtype=np.int64)
+        # What ticks has no bars of its own to go by: each symbol's newest one is meant.
+        back = frame.log.reach if self._dag.is_ticking(trigger) else 1
+
         def run(row: int, present: Int, absent: Int) -> None:
-            frame = self._frames[flow.frame]
-            ts = self._frames[trigger].spec.interval.ts(row)
-            here = frame.spec.interval.row(ts)
-            place = {name: i for i, name in enumerate(frame.spec.symbols)}
-            names = self._frames[trigger].spec.symbols
-            symbols = np.array(sorted(place[names[s]] for s in present if names[s] in place), dtype=np.int64)
-            if frame.log.newest - frame.log.capacity < here <= frame.log.newest:
-                symbols = symbols[frame.log.present(here)[symbols]]
-                if len(symbols):
-                    self.executor.run(flow, here, symbols)
+            here = frame.spec.interval.row(source.interval.ts(row))
+            symbols = np.sort(translated[present])
+            symbols = symbols[symbols >= 0]
+            for number, members in newest_rows(frame.log, here, back, symbols, last):
+                last[members] = number
+                self.executor.run(flow, number, members)
 
         return run
 
@@ -222,6 +230,9 @@ class FramePopulator:
         rows, waiting.rows = waiting.rows, []
         for row, present, absent in rows:
             needed = other.spec.interval.row(waiting.spec.interval.ts(row))
+            if waiting.together and int(other.done.min()) < needed:
+                still.append((row, present, absent))
+                continue
             late = (waiting.places >= 0) & (other.done[waiting.places] < needed)
             go, stay = present[~late[present]], present[late[present]]
             gone, kept = absent[~late[absent]], absent[late[absent]]
@@ -302,6 +313,24 @@ class FramePopulator:
         ts = target.spec.interval.ts(row)
         present = self.tracker.unseen(target.spec.event, ts, symbols[has])
         self._close(target, row, present, values[:, np.isin(symbols, present)], symbols[~has])
+
+
+def newest_rows(log: FrameLog, row: int, back: int, symbols: Int, last: Int) -> list[tuple[int, Int]]:
+    """(row, symbols) of each symbol's newest bar among the `back` rows up to `row`, oldest first; those that are not
+    newer than `last` (by symbol of the frame) are left out."""
+    found = []
+    oldest = max(row - back, log.newest - log.capacity)
+    row = min(row, log.newest)
+    left = symbols[last[symbols] < row]
+    while len(left) and row > oldest:
+        if log.has(row):
+            here = log.present(row)[left]
+            if here.any():
+                found.append((row, left[here]))
+                left = left[~here]
+        row -= 1
+        left = left[last[left] < row]
+    return found[::-1]
 
 
 def _closes(spec: FrameSpec, numbers: Int) -> Int:

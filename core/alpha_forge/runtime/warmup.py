@@ -309,7 +309,11 @@ class WarmupOrchestrator:
             histories[feed.name] = await self._data.fetch(feed, anchor, bars)
             self._data.merge(histories[feed.name], feed)
         self._set_cutoffs(histories)
-        pasts = {name: Past(h.first, h.values, h.origins, _owed_from(h)) for name, h in histories.items()}
+        pasts = {
+            name: Past(h.first, h.values, h.origins, _owed_from(h))
+            for name, h in histories.items()
+            if not self._dag.is_ticking(name)
+        }
         processing = asyncio.get_running_loop().run_in_executor(self._compute, self._processor.run, histories)
         await asyncio.gather(processing, self._ledger.begin(pasts))
         self._ledger.note([(name, h.revisions) for name, h in histories.items() if h.revisions])

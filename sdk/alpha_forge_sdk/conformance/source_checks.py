@@ -493,6 +493,9 @@ def never_blocks(case: DataSourceConformance, tmp_path: Path) -> None:
     "a symbol that does not exist is an error of open",
     "data",
     remedy="ask the source for the symbols that it has, and raise a SourceError that names those it has not",
+    applies=lambda case: (
+        "a source of ticks has no symbols of its own" if getattr(case.plugin_class(), "ticks", False) else None
+    ),
     needs=("AF-D01",),
 )
 def unknown_symbol(case: DataSourceConformance, tmp_path: Path) -> None:
