@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 from collections import Counter
@@ -27,6 +28,7 @@ from sandbox_support import (
 from websockets.asyncio.client import ClientConnection
 
 from alpha_forge_sdk.sandbox import FaultScript, HostileFaults, Later, Push, SandboxExchange, Stage
+from alpha_forge_sdk.sandbox.hostile.dice import Armed
 from alpha_forge_sdk.sandbox.venue import USDM
 
 MINUTE = 60_000
@@ -412,6 +414,70 @@ def test_faults_are_injected_while_the_exchange_runs() -> None:
     assert len(opened) == 7
     assert len(set(opened)) == 6
     assert counts == Counter(duplicate_close=1)
+
+
+def test_an_injected_fault_is_taken_out_again() -> None:
+    async def run() -> list[int]:
+        async with exchange(speed=SPEED) as running, socket(running, ONE) as client:
+            end = running.inject("duplicate_close")
+            before = Counter(k["t"] for k in closed(await closes(client, 6)))
+            end()
+            after = Counter(k["t"] for k in closed(await closes(client, 6)))
+            assert set(before.values()) == {2}
+            return list(after.values())[1:]
+
+    assert set(asyncio.run(run())) == {1}
+
+
+def test_a_disconnect_inside_a_bar_spares_the_connection_that_follows() -> None:
+    fault = script("kind: disconnect, inside: true, times: 2, share: 0.5")
+
+    async def run() -> tuple[list[tuple[int, float]], int]:
+        cuts = []
+        async with exchange(speed=60.0, faults=fault) as running:
+            while len(cuts) < 2:
+                async with socket(running, ONE) as client:
+                    heard = []
+                    with contextlib.suppress(websockets.ConnectionClosed):
+                        while True:
+                            heard.append(await receive(client))
+                    last = heard[-1]
+                    cuts.append((last["k"]["t"], (running.clock.now_ms() - last["k"]["t"]) / MINUTE))
+            async with socket(running, ONE) as client:
+                await closes(client, 2)
+            return cuts, counted(running)["disconnect"]
+
+    cuts, count = asyncio.run(run())
+    assert count == 2
+    assert [opened for opened, _ in cuts] == [START, START + MINUTE]
+    armed = Armed(fault.rules[0], 0, fault.seed, START)
+    for opened, part in cuts:
+        point = armed.draw("point", "btcusdt@kline_1m", opened)
+        assert point - 0.25 <= part <= point + 0.5, "at the drawn point of the bar, give or take a push"
+
+
+@pytest.mark.parametrize("kind", ["stall", "silent_stream", "close", "garbage", "server_shutdown"])
+def test_other_faults_strike_inside_a_bar_too(kind: str) -> None:
+    fault = script(f"kind: {kind}, inside: true, times: 1, symbols: [BTCUSDT]")
+
+    async def run() -> tuple[int, int]:
+        async with exchange(speed=60.0, faults=fault) as running, socket(running, TWO) as client:
+            heard: list[Any] = []
+
+            async def listen() -> None:
+                with contextlib.suppress(websockets.ConnectionClosed):
+                    async for message in client:
+                        heard.append(message)
+
+            listener = asyncio.create_task(listen())
+            await until(lambda: counted(running)[kind] == 1)
+            whole = sum('"x":true' in str(message) and "BTCUSDT" in str(message) for message in heard)
+            listener.cancel()
+            return whole, len(heard)
+
+    whole, heard = asyncio.run(run())
+    assert whole == 0, "before the first close"
+    assert heard > 0
 
 
 def test_what_clients_do_wrong_is_counted() -> None:

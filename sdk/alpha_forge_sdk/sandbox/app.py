@@ -105,17 +105,17 @@ class SandboxExchange:
         if self._server is not None:
             self._loop.call_soon_threadsafe(self._server.cut)
 
-    def inject(self, kind: str, **options: Any) -> None:
+    def inject(self, kind: str, **options: Any) -> Callable[[], None]:
         """Put a rule into play, from any thread: the keys of a rule of the fault script as keyword arguments (`from_`
         for `from`), as `inject("late_close", delay="10s", symbols=["BTCUSDT"], times=1)`.
 
-        It takes effect with the next push or request. Raises FaultScriptError for a bad rule, and TypeError if the
-        exchange was given a `Faults` of its own.
+        It takes effect with the next push or request; what is returned takes it out again. Raises FaultScriptError
+        for a bad rule, and TypeError if the exchange was given a `Faults` of its own.
         """
         if not isinstance(self.faults, HostileFaults):
             raise TypeError(f"this exchange plays {type(self.faults).__name__}, which takes no rules")
         self._injected = True
-        self.faults.inject(kind, **options)
+        return self.faults.inject(kind, **options)
 
     @property
     def identity(self) -> str | None:

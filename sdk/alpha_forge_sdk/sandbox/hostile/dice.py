@@ -32,6 +32,11 @@ class Armed:
         self._intervals = frozenset(rule.intervals)
         self._lock = threading.Lock()
         self._struck: set[tuple[object, ...]] = set()
+        self._over = False
+
+    def end(self) -> None:
+        """Take the rule out of play."""
+        self._over = True
 
     def draw(self, *thing: object) -> float:
         """A further draw about a thing that was struck."""
@@ -58,7 +63,7 @@ class Armed:
 
     def takes(self, *thing: object) -> bool:
         """`strikes` at whatever time."""
-        if draw(self._seed, self._number, "strikes", *thing) >= self.rule.rate:
+        if self._over or draw(self._seed, self._number, "strikes", *thing) >= self.rule.rate:
             return False
         if self.rule.times is None:
             return True
@@ -82,16 +87,20 @@ class Arsenal:
         self._by_kind: dict[str, tuple[Armed, ...]] = {}
         self._noted: set[tuple[object, ...]] = set()
         self.counts: Counter[str] = Counter()
+        #: Whether a rule strikes between the closes.
+        self.inside = False
         for rule in rules:
             self.add(rule)
 
-    def add(self, rule: Rule) -> None:
+    def add(self, rule: Rule) -> Armed:
         """Put a rule into play, after those that are."""
         with self._lock:
             armed = Armed(rule, self._count, self._seed, self._start_ms)
             self._count += 1
             # A new mapping: whoever reads the old one in another thread goes on with it.
             self._by_kind = {**self._by_kind, rule.kind: (*self.of(rule.kind), armed)}
+            self.inside = self.inside or bool(rule.options.get("inside"))
+        return armed
 
     def of(self, kind: str) -> tuple[Armed, ...]:
         """The rules of one kind, in their order."""

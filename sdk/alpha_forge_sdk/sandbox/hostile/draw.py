@@ -93,7 +93,10 @@ class _Draw:
 
     def _options(self, kind: str) -> dict[str, Any]:
         make = _OPTIONS.get(kind)
-        return {} if make is None else make(self)
+        options = {} if make is None else make(self)
+        if "inside" in KINDS[kind].options and self.rng.random() < 0.5:
+            options["inside"] = True
+        return options
 
     def _market_rule(self, kind: str) -> Rule:
         length = self.until_ms - self.start_ms

@@ -37,6 +37,7 @@ _LIFE: Final = Option(
     "silent until the client subscribes to the stream again, or for the life of the connection",
     choices=("subscription", "connection"),
 )
+_INSIDE: Final = Option("flag", False, "strike at a drawn point inside the bar, not at its close")
 _ROWS: Final = Option("whole", 3, "rows concerned, at most", least=1)
 _SPAN: Final = _duration(500, "real time that the body takes", least=1)
 
@@ -47,6 +48,7 @@ STREAM_KINDS: Final[dict[str, Kind]] = {
         {
             "share": Option("share", None, "part of the frame that is still sent; drawn by default"),
             "reset": Option("flag", False, "end with a TCP reset"),
+            "inside": _INSIDE,
         },
     ),
     "close": Kind(
@@ -55,14 +57,21 @@ STREAM_KINDS: Final[dict[str, Kind]] = {
         {
             "code": Option("whole", 1001, "close code", least=1000, most=4999),
             "reason": Option("text", "Going away", "reason given"),
+            "inside": _INSIDE,
         },
     ),
-    "too_many_requests": Kind("connection", "The connection is closed with 1008 in place of a bar's close."),
+    "too_many_requests": Kind(
+        "connection", "The connection is closed with 1008 in place of a bar's close.", {"inside": _INSIDE}
+    ),
     "stall": Kind(
-        "connection", "From a bar's close on the connection says nothing more, no pong either; it stays open."
+        "connection",
+        "From a bar's close on the connection says nothing more, no pong either; it stays open.",
+        {"inside": _INSIDE},
     ),
     "silent_stream": Kind(
-        "connection", "From a bar's close on its stream is silent while the others go on.", {"life": _LIFE}
+        "connection",
+        "From a bar's close on its stream is silent while the others go on.",
+        {"life": _LIFE, "inside": _INSIDE},
     ),
     "silent_subscription": Kind(
         "subscription", "A subscription is acknowledged and never delivers.", {"life": _LIFE}
@@ -78,17 +87,18 @@ STREAM_KINDS: Final[dict[str, Kind]] = {
                 choices=("malformed", "truncated", "types", "unknown", "list", "binary", "utf8"),
             ),
             "replaces": Option("flag", False, "the message comes in place of the close"),
+            "inside": _INSIDE,
         },
     ),
     "oversized": Kind(
         "connection",
         "A huge frame comes before a bar's close.",
-        {"bytes": Option("whole", 1_500_000, "its size", least=1, most=48_000_000)},
+        {"bytes": Option("whole", 1_500_000, "its size", least=1, most=48_000_000), "inside": _INSIDE},
     ),
     "server_shutdown": Kind(
         "connection",
         "The event serverShutdown comes after a bar's close, and later the end of the connection.",
-        {"lead": _duration(10_000, "exchange time between the two")},
+        {"lead": _duration(10_000, "exchange time between the two"), "inside": _INSIDE},
     ),
     "daily_disconnect": Kind(
         "handshake",

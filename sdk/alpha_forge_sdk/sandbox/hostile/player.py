@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from alpha_forge_sdk.sandbox.faults import Deed, Faults, Later, Stage
@@ -12,7 +12,7 @@ from alpha_forge_sdk.sandbox.hostile.archive import ArchiveFaults
 from alpha_forge_sdk.sandbox.hostile.dice import Arsenal
 from alpha_forge_sdk.sandbox.hostile.http import HttpFaults
 from alpha_forge_sdk.sandbox.hostile.market import HoleyMarket
-from alpha_forge_sdk.sandbox.hostile.script import FaultScript, Rule, make_rule
+from alpha_forge_sdk.sandbox.hostile.script import FaultScript, make_rule
 from alpha_forge_sdk.sandbox.hostile.stream import StreamFaults
 from alpha_forge_sdk.sandbox.http import Request, Response
 from alpha_forge_sdk.sandbox.market import Market
@@ -26,7 +26,6 @@ class HostileFaults(Faults):
 
     def __init__(self, script: FaultScript | None = None) -> None:
         self.script = script or FaultScript()
-        self._early: list[Rule] = []
         self._arsenal: Arsenal | None = None
 
     @property
@@ -34,21 +33,19 @@ class HostileFaults(Faults):
         """What was done so far, by kind."""
         return Counter() if self._arsenal is None else Counter(self._arsenal.counts)
 
-    def inject(self, kind: str, **options: Any) -> None:
-        """Put a rule into play; see `SandboxExchange.inject`. Raises FaultScriptError."""
-        said = {"from" if name == "from_" else name: value for name, value in options.items()}
-        rule = make_rule({"kind": kind, **said})
+    def inject(self, kind: str, **options: Any) -> Callable[[], None]:
+        """Put a rule into play; see `SandboxExchange.inject`. Raises FaultScriptError, or RuntimeError before
+        `begin`."""
         if self._arsenal is None:
-            self._early.append(rule)
-        else:
-            self._arsenal.add(rule)
+            raise RuntimeError("these faults serve no exchange yet; put the rule into their script")
+        said = {"from" if name == "from_" else name: value for name, value in options.items()}
+        return self._arsenal.add(make_rule({"kind": kind, **said})).end
 
     def begin(self, stage: Stage) -> None:
         """Arm the rules. Raises RuntimeError if these faults serve an exchange already."""
         if self._arsenal is not None:
             raise RuntimeError("these faults serve another exchange; make new ones")
-        rules = (*self.script.rules, *self._early)
-        self._arsenal = arsenal = Arsenal(self.script.seed, stage.start_ms, rules)
+        self._arsenal = arsenal = Arsenal(self.script.seed, stage.start_ms, self.script.rules)
         self._stream = StreamFaults(arsenal)
         self._http = HttpFaults(arsenal, stage, self.violations)
         self._archive = ArchiveFaults(arsenal)

@@ -15,6 +15,7 @@ from alpha_forge_sdk.sandbox.feed import Push
 from alpha_forge_sdk.sandbox.hostile.dice import Armed, Arsenal
 from alpha_forge_sdk.sandbox.hostile.kinds import STREAM_KINDS
 from alpha_forge_sdk.sandbox.http import Response, json_response
+from alpha_forge_sdk.sandbox.intervals import next_ms
 
 _GARBAGE: Final = ("malformed", "truncated", "types", "unknown", "list", "binary", "utf8")
 _PUBLICATION: Final = tuple(name for name, kind in STREAM_KINDS.items() if kind.place == "publication")
@@ -32,6 +33,8 @@ class StreamFaults:
         self._handshakes = 0
         self._connections = 0
         self._held: dict[str, float] = {}
+        #: What was struck inside a bar: the connection that takes the place of this one is spared.
+        self._inside: set[tuple[Armed, str, int]] = set()
         self._deeds: dict[str, Callable[[Armed, int, Push], list[Deed]]] = {
             "server_shutdown": self._server_shutdown,
             "silent_stream": self._silence,
@@ -133,17 +136,17 @@ class StreamFaults:
         """What is sent on a connection in place of `push`."""
         if self._silent and (connection, push.stream) in self._silent:
             return ()
-        if not push.closed or not self._arsenal.has(_CONNECTION):
+        if not (push.closed or self._arsenal.inside) or not self._arsenal.has(_CONNECTION):
             return (push,)
         found: list[Deed] = [push]
-        for armed in self._struck("garbage", push):
+        for armed in self._hit("garbage", push):
             before = _garbage(armed, push)
             found = self._done(armed, [before] if armed.rule.option("replaces") else [before, *found])
-        for armed in self._struck("oversized", push):
+        for armed in self._hit("oversized", push):
             size = armed.rule.option("bytes")
             found = self._done(armed, [_text_frame('{"e":"padding","pad":"' + "0" * size + '"}'), *found])
         for kind, deed in self._deeds.items():
-            for armed in self._struck(kind, push):
+            for armed in self._hit(kind, push):
                 self._arsenal.count(kind)
                 deeds = deed(armed, connection, push)
                 # The end of the connection comes in place of the close; a farewell comes after it.
@@ -173,6 +176,30 @@ class StreamFaults:
                 push.event_ms, push.stream, push.open_ms
             ):
                 return [armed]
+        return []
+
+    def _hit(self, kind: str, push: Push) -> list[Armed]:
+        """The first rule of the kind that strikes a connection with this push, in a list.
+
+        A rule strikes every connection with a close; or, if it says inside, one, with the stream's first push after a
+        drawn point of the bar.
+        """
+        for armed in self._arsenal.of(kind):
+            if not armed.concerns(push.symbol, push.interval):
+                continue
+            inside = armed.rule.option("inside")
+            if not push.closed and not inside:
+                continue
+            if not armed.strikes(push.event_ms, push.stream, push.open_ms):
+                continue
+            if inside:
+                length = next_ms(push.open_ms, push.interval) - push.open_ms
+                point = push.open_ms + armed.draw("point", push.stream, push.open_ms) * length
+                key = (armed, push.stream, push.open_ms)
+                if push.event_ms < point or key in self._inside:
+                    continue
+                self._inside.add(key)
+            return [armed]
         return []
 
     def _done(self, armed: Armed, result: list[Any]) -> list[Any]:
