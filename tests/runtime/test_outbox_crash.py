@@ -140,7 +140,8 @@ def test_killed_anywhere_and_killed_again_it_delivers_everything(server, tmp_pat
     assert kills >= 2
     last = run(server, folder)
     assert not last.error
-    check(folder, told | said(last))
+    # The last run went on from where the log stood: what came before it had been committed.
+    check(folder, told | said(last) | set(range(min(said(last), default=BATCHES))))
 
 
 @pytest.mark.parametrize(

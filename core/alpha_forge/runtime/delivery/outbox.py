@@ -7,9 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import TypeVar
 
 from alpha_forge.contracts.types import Prediction
@@ -28,9 +26,17 @@ from alpha_forge.runtime.delivery.schema import (
     connect,
     disk_fault,
     explained,
-    from_bits,
     open_outbox,
     to_bits,
+)
+from alpha_forge.runtime.delivery.streams import (
+    Cursor,
+    News,
+    Stream,
+    Symbols,
+    load_streams,
+    metadata_of,
+    sort_out,
 )
 
 log = logging.getLogger("alpha_forge.delivery")
@@ -52,40 +58,6 @@ TRIM_MOST = 20_000
 CHECKPOINT_PAGES = 4000
 """The write-ahead log is taken into the file by the workers' connection at 1,000 pages, SQLite's default; only if no
 sink takes anything does `append` do it, at this many, so that a tick seldom pays for it."""
-
-Row = tuple[int, int, int, int, int]
-"""stream, place, symbol, ts, bits"""
-
-
-@dataclass(slots=True)
-class _Stream:
-    """One column: ``base`` is the place up to which its records were deleted, ``end`` that of its newest."""
-
-    id: int
-    metadata: Mapping[str, str]
-    base: int = 0
-    end: int = 0
-    sinks: list[str] = field(default_factory=list)
-    newest: dict[str, tuple[int, int | None]] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Cursor:
-    stream: _Stream
-    place: int
-    dropped: int = 0
-
-
-@dataclass(slots=True)
-class _News:
-    """What one append adds, until it is committed."""
-
-    rows: list[Row] = field(default_factory=list)
-    ends: dict[int, int] = field(default_factory=dict)
-    newest: dict[int, dict[str, tuple[int, int]]] = field(default_factory=dict)
-    symbols: dict[str, int] = field(default_factory=dict)
-    repeated: int = 0
-    conflicts: list[Conflict] = field(default_factory=list)
 
 
 class Outbox:
@@ -110,8 +82,8 @@ class Outbox:
         self._reading = threading.Lock()
         self._hurry = threading.Event()
         self._closed = False
-        self._streams: dict[tuple[str, str], _Stream] = {}
-        self._cursors: dict[str, _Cursor] = {}
+        self._streams: dict[tuple[str, str], Stream] = {}
+        self._cursors: dict[str, Cursor] = {}
         self._appending = open_outbox(path, create=True)
         try:
             self._moving, self._reader = connect(path), connect(path)
@@ -123,48 +95,23 @@ class Outbox:
 
     def _load(self) -> None:
         db = self._appending
-        self._symbols: dict[str, int] = {name: id for id, name in db.execute("SELECT id, name FROM symbols")}
-        self._names: dict[int, str] = {id: name for name, id in self._symbols.items()}
+        self._symbols = Symbols(db.execute("SELECT id, name FROM symbols"))
         self._cursors_lost = (
             db.execute("SELECT 1 FROM meta WHERE key = 'cursors_lost'").fetchone() is not None
         )
         with self._transaction(db):
             # Whoever registers is live again; the others no longer hold trimming.
             db.execute("UPDATE sinks SET live = 0")
-        for id, frame, column in db.execute(
-            'SELECT id, frame, "column" FROM streams WHERE dag = ?', (self._dag_name,)
-        ).fetchall():
-            stream = self._streams[frame, column] = _Stream(id, self._metadata(frame, column))
-            first, end = db.execute(
-                "SELECT min(place), max(place) FROM records WHERE stream = ?", (id,)
-            ).fetchone()
-            if first is None:
-                # Nothing at hand: the places go on from where the cursors stand.
-                (end,) = db.execute("SELECT max(place) FROM sinks WHERE stream = ?", (id,)).fetchone()
-            stream.end = end or 0
-            stream.base = stream.end if first is None else first - 1
-            # Of records that are at hand nothing is kept in `newest`: it would double what an append writes.
-            for query in (
-                "SELECT symbol, ts, bits FROM newest WHERE stream = ?",
-                "SELECT symbol, max(ts), bits FROM records WHERE stream = ? GROUP BY symbol",
-            ):
-                for symbol, ts, bits in db.execute(query, (id,)):
-                    known = stream.newest.get(self._names[symbol])
-                    if known is None or known[0] < ts:
-                        stream.newest[self._names[symbol]] = ts, bits
-
-    def _metadata(self, frame: str, column: str) -> Mapping[str, str]:
-        return MappingProxyType({"frame": frame, "column": column, "dag_name": self._dag_name})
+        self._streams = load_streams(db, self._dag_name, self._symbols)
 
     # Adding.
 
     def append(self, predictions: Sequence[Prediction]) -> int:
         with self._writing:
-            news = self._sorted_out(predictions)
+            news = sort_out(predictions, self._symbols, self._stream, self._stored)
             if news.rows or news.conflicts:
                 self._persist(lambda: self._write(news))
-            self._symbols.update(news.symbols)
-            self._names.update({id: name for name, id in news.symbols.items()})
+            self._symbols.add(news.symbols)
             # Workers read up to `end`: it moves last, when all that they need is known.
             for stream in self._streams.values():
                 stream.newest.update(news.newest.get(stream.id, {}))
@@ -178,32 +125,7 @@ class Outbox:
             tell_conflicts(news.conflicts)
         return len(news.rows)
 
-    def _sorted_out(self, predictions: Sequence[Prediction]) -> _News:
-        """What of a batch is new, and what contradicts the log."""
-        news = _News()
-        instant, ts = None, 0
-        for p in predictions:
-            stream = self._stream(str(p.metadata["frame"]), str(p.metadata["column"]))
-            if p.ts is not instant:
-                instant, ts = p.ts, nanoseconds(p.ts)
-            bits = to_bits(p.value)
-            fresh = news.newest.setdefault(stream.id, {})
-            newest = fresh.get(p.symbol) or stream.newest.get(p.symbol)
-            if newest is None or ts > newest[0]:
-                place = news.ends.get(stream.id, stream.end) + 1
-                news.ends[stream.id] = place
-                news.rows.append((stream.id, place, self._symbol(p.symbol, news), ts, bits))
-                fresh[p.symbol] = ts, bits
-                continue
-            known = newest[1] if ts == newest[0] else self._known(stream, p.symbol, ts, news)
-            if known is None or known == bits:
-                news.repeated += 1
-            else:
-                kept = Prediction(p.symbol, p.ts, from_bits(known), stream.metadata)
-                news.conflicts.append(Conflict(kept, p.value))
-        return news
-
-    def _stream(self, frame: str, column: str) -> _Stream:
+    def _stream(self, frame: str, column: str) -> Stream:
         """The stream of a column, made on first use; one write transaction then, none after."""
         known = self._streams.get((frame, column))
         if known is not None:
@@ -217,33 +139,23 @@ class Outbox:
                         (self._dag_name, frame, column),
                     ).lastrowid  # type: ignore[return-value]
 
-            stream = _Stream(self._persist(make), self._metadata(frame, column))
+            stream = Stream(self._persist(make), metadata_of(frame, column, self._dag_name))
             self._streams[frame, column] = stream
             return stream
 
-    def _symbol(self, name: str, news: _News) -> int:
-        known = self._symbols.get(name) or news.symbols.get(name)
-        if known is None:
-            known = news.symbols[name] = len(self._symbols) + len(news.symbols) + 1
-        return known
-
-    def _known(self, stream: _Stream, symbol: str, ts: int, news: _News) -> int | None:
-        """The bits of a record that isn't its symbol's newest; None if the log has it no more."""
-        id = self._symbols.get(symbol) or news.symbols.get(symbol)
-        for row in news.rows:
-            if (row[0], row[2], row[3]) == (stream.id, id, ts):
-                return row[4]
+    def _stored(self, stream: int, symbol: int, ts: int) -> int | None:
+        """The bits of a record of the file; None if it has it no more."""
         with self._reading:
             found = self._reader.execute(
-                "SELECT bits FROM records WHERE stream = ? AND ts = ? AND symbol = ?", (stream.id, ts, id)
+                "SELECT bits FROM records WHERE stream = ? AND ts = ? AND symbol = ?", (stream, ts, symbol)
             ).fetchone()
         return None if found is None else int(found[0])
 
-    def _write(self, news: _News) -> None:
+    def _write(self, news: News) -> None:
         with self._transaction(self._appending) as db:
             if news.symbols:
                 db.executemany("INSERT INTO symbols (name, id) VALUES (?, ?)", news.symbols.items())
-            ids = {**self._symbols, **news.symbols}
+            ids = {**self._symbols.ids, **news.symbols}
             db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", news.rows)
             if news.conflicts:
                 self._write_conflicts(db, news.conflicts, ids)
@@ -266,7 +178,7 @@ class Outbox:
     def mark(self, frame: str, column: str, until: Mapping[str, int]) -> None:
         with self._writing:
             stream = self._stream(frame, column)
-            news = _News()
+            news = News()
             later = {
                 symbol: ts
                 for symbol, ts in until.items()
@@ -274,7 +186,10 @@ class Outbox:
             }
             if not later:
                 return
-            rows = [(stream.id, self._symbol(symbol, news), ts, None) for symbol, ts in later.items()]
+            rows = [
+                (stream.id, self._symbols.id_of(symbol, news.symbols), ts, None)
+                for symbol, ts in later.items()
+            ]
 
             def write() -> None:
                 with self._transaction(self._appending) as db:
@@ -282,8 +197,7 @@ class Outbox:
                     db.executemany("INSERT OR REPLACE INTO newest VALUES (?, ?, ?, ?)", rows)
 
             self._persist(write)
-            self._symbols.update(news.symbols)
-            self._names.update({id: name for name, id in news.symbols.items()})
+            self._symbols.add(news.symbols)
             stream.newest.update({symbol: (ts, None) for symbol, ts in later.items()})
 
     def newest(self, frame: str, column: str) -> Mapping[str, int]:
@@ -299,7 +213,7 @@ class Outbox:
             found = self._appending.execute(
                 "SELECT stream, place, dropped FROM sinks WHERE name = ?", (sink,)
             ).fetchone()
-            cursor = _Cursor(stream, stream.base if self._cursors_lost else stream.end)
+            cursor = Cursor(stream, stream.base if self._cursors_lost else stream.end)
             if found is not None and found[0] == stream.id:
                 cursor.place, cursor.dropped = min(max(found[1], stream.base), stream.end), found[2]
                 if found[1] < stream.base:
@@ -337,9 +251,11 @@ class Outbox:
             )
         if again:
             metadata = {stream.id: stream.metadata for stream in self._streams.values()}
-            found = tuple(made_prediction(self._names[r[1]], r[2], r[3], metadata[r[4]]) for r in again)
+            found = tuple(
+                made_prediction(self._symbols.names[r[1]], r[2], r[3], metadata[r[4]]) for r in again
+            )
         else:
-            names, of_all = self._names, cursor.stream.metadata
+            names, of_all = self._symbols.names, cursor.stream.metadata
             found = tuple(made_prediction(names[r[1]], r[2], r[3], of_all) for r in rows)
         return Batch(found, [r[0] for r in rows], requeued=bool(again))
 
@@ -358,7 +274,7 @@ class Outbox:
             with self._transaction(self._moving) as db:
                 for i, reason in letters:
                     p = batch.predictions[i]
-                    row = (sink, cursor.stream.id, batch.places[i], self._symbols[p.symbol], nanoseconds(p.ts),
+                    row = (sink, cursor.stream.id, batch.places[i], self._symbols.ids[p.symbol], nanoseconds(p.ts),
                            to_bits(p.value), reason, at)  # fmt: skip
                     db.execute(
                         "INSERT INTO dead_letters (sink, stream, place, symbol, ts, bits, reason, at) "
@@ -383,7 +299,7 @@ class Outbox:
                 else:
                     db.execute("DELETE FROM dead_letters WHERE id = ?", (id,))
 
-    def _trim(self, db: sqlite3.Connection, stream: _Stream, moved: Mapping[str, int], least: int) -> int:
+    def _trim(self, db: sqlite3.Connection, stream: Stream, moved: Mapping[str, int], least: int) -> int:
         """Delete what every live sink has, if that is `least` records or more; returns the new base."""
         slowest = min((moved.get(s, self._cursors[s].place) for s in stream.sinks), default=stream.base)
         if slowest - stream.base < least:
@@ -411,7 +327,7 @@ class Outbox:
                 (sink,),
             ).fetchall()
         return [
-            DeadLetter(made_prediction(self._names[r[0]], r[1], r[2], metadata[r[3]]), r[4], r[5])
+            DeadLetter(made_prediction(self._symbols.names[r[0]], r[1], r[2], metadata[r[3]]), r[4], r[5])
             for r in rows
         ]
 
