@@ -14,8 +14,8 @@ SINK = '''
 from alpha_forge_sdk import Params, Sink
 
 
-class ParquetSink(Sink):
-    """Writes Parquet.
+class AvroSink(Sink):
+    """Writes Avro.
 
     More about it.
     """

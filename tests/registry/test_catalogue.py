@@ -13,7 +13,7 @@ def sinks(module: str = "acme_pack", **names: str) -> str:
     return hooks(alpha_forge_sinks=str({name: f"{module}.{target}" for name, target in names.items()}))
 
 
-GOOD = sinks(parquet="parquet:ParquetSink")
+GOOD = sinks(avro="avro:AvroSink")
 
 
 def refused(call: object, *arguments: object) -> RegistryError:
@@ -24,34 +24,34 @@ def refused(call: object, *arguments: object) -> RegistryError:
 
 
 def test_a_plugin_is_found_by_name_and_by_pack_and_name_and_loads(site: Site) -> None:
-    site.pack("acme", GOOD, parquet=SINK)
+    site.pack("acme", GOOD, avro=SINK)
     catalogue = discover()
-    record = catalogue.find("sinks.parquet")
-    assert record == catalogue.find("acme:sinks.parquet", ["acme"])
-    assert catalogue.load(record).__name__ == "ParquetSink"
+    record = catalogue.find("sinks.avro")
+    assert record == catalogue.find("acme:sinks.avro", ["acme"])
+    assert catalogue.load(record).__name__ == "AvroSink"
 
 
 def test_a_name_given_twice_is_clear_once_capabilities_or_a_prefix_say_whose(site: Site) -> None:
-    site.pack("acme", GOOD, parquet=SINK)
-    site.pack("other", GOOD.replace("acme_pack", "other_pack"), parquet=SINK)
+    site.pack("acme", GOOD, avro=SINK)
+    site.pack("other", GOOD.replace("acme_pack", "other_pack"), avro=SINK)
     catalogue = discover()
-    error = refused(catalogue.find, "sinks.parquet")
-    assert (error.code, error.help) == ("AF3004", "say whose: acme:sinks.parquet or other:sinks.parquet")
-    assert refused(catalogue.find, "sinks.parquet", ["acme", "other"]).code == "AF3004"
-    for record in (catalogue.find("sinks.parquet", ["other"]), catalogue.find("other:sinks.parquet")):
+    error = refused(catalogue.find, "sinks.avro")
+    assert (error.code, error.help) == ("AF3004", "say whose: acme:sinks.avro or other:sinks.avro")
+    assert refused(catalogue.find, "sinks.avro", ["acme", "other"]).code == "AF3004"
+    for record in (catalogue.find("sinks.avro", ["other"]), catalogue.find("other:sinks.avro")):
         assert (record.pack, record.status, record.cause) == ("other", "ok", "")
 
 
 def test_an_unknown_name_says_what_was_meant(site: Site) -> None:
-    site.pack("acme", GOOD, parquet=SINK)
+    site.pack("acme", GOOD, avro=SINK)
     catalogue = discover()
     error = refused(catalogue.find, "features.momentun")
     assert (error.code, error.help) == ("AF3001", "did you mean 'features.momentum'?")
-    error = refused(catalogue.find, "sinks.parquet", ["shared"])
+    error = refused(catalogue.find, "sinks.avro", ["shared"])
     assert (error.code, error.help) == ("AF3001", "pack 'acme' gives it: add it to using.capabilities")
-    error = refused(discover(["shared"]).find, "sinks.zzz", ["shared"])
+    error = refused(discover(["shared"]).find, "sinks.zzzzzzzzzzzz", ["shared"])
     assert "packs not in using.capabilities: acme, middlefreq" in error.help
-    error = refused(catalogue.find, "acme:sinks.parquet", ["shared"])
+    error = refused(catalogue.find, "acme:sinks.avro", ["shared"])
     assert (error.code, error.help) == ("AF3009", "add 'acme' to using.capabilities")
 
 
@@ -89,12 +89,12 @@ def test_requiring_a_capability_says_why_it_can_not_be_had(site: Site) -> None:
     ("source", "code", "text"),
     [
         ("import nowhere_to_be_found\n" + SINK, "AF3007", "No module named 'nowhere_to_be_found'"),
-        ("raise SystemExit(3)\n" + SINK, "AF3007", "SystemExit: 3 (acme_pack/parquet.py:1)"),
-        ("class ParquetSink:\n    pass\n", "AF3010", "a class that does not derive from Sink"),
-        ("def ParquetSink():\n    pass\n", "AF3010", "a function, not a class"),
+        ("raise SystemExit(3)\n" + SINK, "AF3007", "SystemExit: 3 (acme_pack/avro.py:1)"),
+        ("class AvroSink:\n    pass\n", "AF3010", "a class that does not derive from Sink"),
+        ("def AvroSink():\n    pass\n", "AF3010", "a function, not a class"),
         (SINK + "    Params = dict\n", "AF3010", "Params does not derive from alpha_forge_sdk.Params"),
         (
-            "from alpha_forge_sdk import Sink\nclass ParquetSink(Sink):\n    pass\n",
+            "from alpha_forge_sdk import Sink\nclass AvroSink(Sink):\n    pass\n",
             "AF3007",
             "neither emit nor",
         ),
@@ -103,26 +103,24 @@ def test_requiring_a_capability_says_why_it_can_not_be_had(site: Site) -> None:
 def test_what_can_not_be_loaded_says_the_target_and_the_cause(
     site: Site, source: str, code: str, text: str
 ) -> None:
-    site.pack("acme", GOOD, parquet=source)
+    site.pack("acme", GOOD, avro=source)
     catalogue = discover()
-    error = refused(catalogue.load, catalogue.find("sinks.parquet"))
+    error = refused(catalogue.load, catalogue.find("sinks.avro"))
     assert error.code == code
-    assert "acme_pack.parquet:ParquetSink" in error.message
+    assert "acme_pack.avro:AvroSink" in error.message
     assert text in error.message
 
 
 def test_a_broken_plugin_is_not_found(site: Site) -> None:
     site.pack("acme", GOOD, other=SINK)
-    error = refused(discover().find, "sinks.parquet")
+    error = refused(discover().find, "sinks.avro")
     assert error.code == "AF3007"
-    assert "there is no module 'acme_pack.parquet'" in error.message
+    assert "there is no module 'acme_pack.avro'" in error.message
 
 
 def test_a_missing_extra_passes_as_it_is(site: Site) -> None:
-    source = (
-        "from alpha_forge_sdk import MissingExtraError\nraise MissingExtraError('sinks.parquet', 'torch')\n"
-    )
-    site.pack("acme", GOOD, parquet=source + SINK)
+    source = "from alpha_forge_sdk import MissingExtraError\nraise MissingExtraError('sinks.avro', 'torch')\n"
+    site.pack("acme", GOOD, avro=source + SINK)
     catalogue = discover()
     with pytest.raises(MissingExtraError, match="extra 'torch'"):
-        catalogue.load(catalogue.find("sinks.parquet"))
+        catalogue.load(catalogue.find("sinks.avro"))

@@ -68,9 +68,9 @@ def test_the_text_says_what_to_do_next() -> None:
 
 def test_distribution_and_package_can_be_named() -> None:
     options = ("--option", "distribution=acme-sinks", "--option", "package=acme")
-    assert run("sink", "parquet", *options).exit_code == 0
-    assert 'parquet = "acme"' in Path("acme-sinks/pyproject.toml").read_text("utf-8")
-    assert "sinks.parquet" in Path("acme-sinks/src/acme/__init__.py").read_text("utf-8")
+    assert run("sink", "kafka", *options).exit_code == 0
+    assert 'kafka = "acme"' in Path("acme-sinks/pyproject.toml").read_text("utf-8")
+    assert "sinks.kafka" in Path("acme-sinks/src/acme/__init__.py").read_text("utf-8")
 
 
 BAD_NAMES = [

@@ -1,8 +1,8 @@
 """New packs from templates: what ``alpha_forge plugins new`` calls.
 
 >>> from alpha_forge_sdk.scaffold import new_pack
->>> new_pack("sinks", "parquet", options={"style": "async"}).folder      # doctest: +SKIP
-PosixPath('alpha-forge-parquet')
+>>> new_pack("sinks", "kafka", options={"style": "async"}).folder      # doctest: +SKIP
+PosixPath('alpha-forge-kafka')
 """
 
 from __future__ import annotations
