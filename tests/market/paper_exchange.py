@@ -50,7 +50,9 @@ def csv_of(symbol: str, opens: list[int], length: int, *, header: bool = True, u
 def zip_of(text: bytes, name: str = "a.csv") -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr(name, text)
+        member = zipfile.ZipInfo(name)  # without the time of now: the same content is the same bytes
+        member.compress_type = zipfile.ZIP_DEFLATED
+        file.writestr(member, text)
     return buffer.getvalue()
 
 
@@ -101,7 +103,7 @@ class Paper:
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
         await asyncio.sleep(0)  # as a network does
-        path, query = request.url.raw_path.decode().partition("?")[0], dict(request.url.params)
+        path, query = request.url.path, dict(request.url.params)
         if path.endswith("/klines"):
             self.asked["klines"] += 1
             return self._klines(query)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -30,13 +31,14 @@ class FileCache:
 
     What is read has been verified against its checksum, for disks and editors do harm too. What is written
     appears by an atomic rename. A folder that can't be written is no reason to stop: it is said once, and the
-    run goes on without.
+    run goes on without. Safe for threads.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._root = os.fspath(folder)
         self._writes = True
+        self._telling = threading.Lock()
 
     def of(self, symbols: Sequence[str], interval: str, venue: Venue) -> dict[str, set[str]]:
         """Names of each symbol's files, monthly and daily."""
@@ -78,12 +80,15 @@ class FileCache:
             for target, data in ((_beside(path), checksum), (path, content)):
                 _replace(target, data)
         except OSError as error:
-            self._writes = False
-            log.warning(
-                "archive cache: %s can't be written (%s); this run goes on without keeping files",
-                path,
-                error.strerror or error,
-            )
+            with self._telling:  # of the threads that meet the same full disk at once, one says so
+                told, self._writes = not self._writes, False
+            if not told:
+                why = error.strerror or error
+                log.warning(
+                    "archive cache: %s can't be written (%s); this run goes on without keeping files",
+                    path,
+                    why,
+                )
 
     def asked_lately(self, key: str) -> bool:
         """Whether the archive was asked within a day if the file is still the one it has."""
