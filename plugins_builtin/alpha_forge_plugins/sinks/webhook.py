@@ -23,13 +23,10 @@ from alpha_forge_sdk import AlphaForgeError, PluginError, Prediction, Rejected, 
 from alpha_forge_sdk import Params as BaseParams
 
 if TYPE_CHECKING:
-    import httpx
+    from alpha_forge_plugins.sinks.webhook_client import Client
 
 _CALL = 28.0
 """Seconds after which no call goes on: less than ``timeout``, so that it ends by itself."""
-
-_READ_AT_MOST = 65_536
-"""Bytes of an answer; what it says beyond that is left unread, with its connection."""
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
@@ -104,7 +101,10 @@ class WebhookSink(Sink):
             True, description="whether the receiver stores a record once that comes twice; only declared"
         )
         request_timeout: float = Field(
-            5.0, gt=0, le=8, description="seconds to connect, to send, and to wait for the answer"
+            5.0,
+            gt=0,
+            le=20,
+            description="seconds for a whole request: connecting, sending, the answer to its end",
         )
         ca_file: str | None = Field(
             None, min_length=1, description="PEM file of the authorities to trust; default: the system's"
@@ -129,24 +129,23 @@ class WebhookSink(Sink):
         parts = urlsplit(params.url.get_secret_value())
         self._origin = f"{parts.scheme}://{parts.netloc}"
         self._limit = params.max_records if params.body == "array" else 1
-        self._transport: httpx.HTTPTransport | None = None
+        self._client: Client | None = None
         self._settled: dict[int, tuple[bytes, str]] = {}
 
     def open(self) -> None:
         """Read the certificates. It connects with the first records. Raises AlphaForgeError AF6072."""
-        if self._transport is None:
-            import httpx
+        if self._client is None:
+            from alpha_forge_plugins.sinks.webhook_client import Client
 
-            # Not httpx.Client: that one logs the address of every request.
-            self._transport = httpx.HTTPTransport(verify=self._trusted(), retries=0)
+            self._client = Client(self.params.request_timeout, self._trusted())
 
     def emit_batch(self, predictions: Sequence[Prediction]) -> None:
         """Hand the records to the receiver, in order; see the class.
 
         Raises Rejected for records that JSON can't hold or that the receiver refuses one by one, RetryLater for faults.
         """
-        transport = self._transport
-        if transport is None:
+        client = self._client
+        if client is None:
             raise PluginError(
                 "AF6011", "sinks.webhook got records outside open and close", "call open() first"
             )
@@ -159,7 +158,7 @@ class WebhookSink(Sink):
                 reasons[index] = f"{type(error).__name__}: {error}"
         # What the last try of this batch has settled (taken, or refused for a reason) is not sent again.
         self._settled = {i: kept for i, kept in self._settled.items() if records.get(i) == kept[0]}
-        self._send(transport, records)
+        self._send(client, records)
         reasons |= {index: reason for index, (_, reason) in self._settled.items() if reason}
         self._settled = {}
         if reasons:
@@ -167,16 +166,16 @@ class WebhookSink(Sink):
 
     def close(self) -> None:
         """Close the connection. Idempotent."""
-        transport, self._transport = self._transport, None
+        client, self._client = self._client, None
         self._settled = {}
-        if transport is not None:
-            transport.close()
+        if client is not None:
+            client.close()
 
-    def _send(self, transport: httpx.HTTPTransport, records: dict[int, bytes]) -> None:
+    def _send(self, client: Client, records: dict[int, bytes]) -> None:
         """Settle every record that isn't settled yet, in order."""
         left = [index for index in records if index not in self._settled]
         parts = deque(left[start : start + self._limit] for start in range(0, len(left), self._limit))
-        deadline = time.monotonic() + _CALL - 3 * self.params.request_timeout
+        deadline = time.monotonic() + _CALL - self.params.request_timeout
         hidden = self._hidden()
         while parts:
             part = parts.popleft()
@@ -187,7 +186,7 @@ class WebhookSink(Sink):
                 raise RetryLater(
                     f"{self._origin} is slow: {len(part) + sum(map(len, parts))} record(s) are left"
                 )
-            answer = self._post(transport, [records[index] for index in part])
+            answer = self._post(client, [records[index] for index in part])
             if is_taken(answer, self._origin, hidden):
                 self._settled |= {index: (records[index], "") for index in part}
             elif len(part) > 1:
@@ -198,37 +197,26 @@ class WebhookSink(Sink):
             else:
                 self._settled[part[0]] = (records[part[0]], f"{self._origin} answered {answer.told(hidden)}")
 
-    def _post(self, transport: httpx.HTTPTransport, records: Sequence[bytes]) -> Answer:
+    def _post(self, client: Client, records: Sequence[bytes]) -> Answer:
         """One request. Raises RetryLater if there is no whole answer in time, AlphaForgeError AF6072."""
-        import httpx
+        from alpha_forge_plugins.sinks.webhook_client import RequestFailed, Untrusted
 
         p = self.params
         body = message(records, single=p.body == "object")
-        headers = {name.title(): value.get_secret_value() for name, value in p.headers.items()}
-        headers = {"User-Agent": "alpha-forge", **headers, "Content-Type": "application/json"}
-        headers["Idempotency-Key"] = idempotency_key(body)
-        timeouts = dict.fromkeys(("connect", "read", "write", "pool"), p.request_timeout)
-        request = httpx.Request(
-            "POST", p.url.get_secret_value(), headers=headers, content=body, extensions={"timeout": timeouts}
-        )
+        headers = {"User-Agent": "alpha-forge", "Accept": "*/*"}
+        headers |= {name.title(): value.get_secret_value() for name, value in p.headers.items()}
+        headers |= {"Content-Type": "application/json", "Idempotency-Key": idempotency_key(body)}
+        headers |= {"Content-Length": str(len(body)), "Host": urlsplit(self._origin).netloc}
         try:
-            response = transport.handle_request(request)
-            try:
-                # One that answers byte by byte keeps no read waiting for long: the whole has an end too.
-                text = _beginning(response, time.monotonic() + p.request_timeout)
-            finally:
-                response.close()
-        except httpx.HTTPError as error:
-            if isinstance(error.__cause__, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY" in str(
-                error
-            ):
-                raise self._insecure(str(error)) from error
-            raise RetryLater(f"{self._origin}: {type(error).__name__}: {error}") from error
-        return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, text)
+            return client.post(p.url.get_secret_value(), headers, body)
+        except Untrusted as error:
+            raise self._insecure(str(error)) from error
+        except RequestFailed as error:
+            raise RetryLater(f"{self._origin}: {error}") from error
 
-    def _trusted(self) -> ssl.SSLContext | bool:
+    def _trusted(self) -> ssl.SSLContext | None:
         if self._origin.startswith("http:"):
-            return False  # nothing to verify, and reading the system's certificates takes its time
+            return None  # nothing to verify, and reading the system's certificates takes its time
         try:
             context = ssl.create_default_context(cafile=self.params.ca_file)
         except (OSError, ssl.SSLError) as error:
@@ -253,17 +241,3 @@ class WebhookSink(Sink):
         secrets += [word for secret in secrets for word in secret.split() if len(word) >= 8]
         segments = [segment for segment in parts.path.split("/") if len(segment) >= 16]
         return [text for text in (*secrets, parts.query, parts.path, *segments) if len(text) > 1]
-
-
-def _beginning(response: httpx.Response, deadline: float) -> str:
-    """The first bytes of the answer's body as text; a short one is read whole, so that the connection is kept."""
-    import httpx
-
-    read = bytearray()
-    for piece in response.iter_raw():
-        read += piece
-        if len(read) > _READ_AT_MOST:
-            break
-        if time.monotonic() > deadline:
-            raise httpx.ReadTimeout("the answer did not end in time")
-    return read[:4096].decode("utf-8", "replace")
