@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal as signals
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +18,9 @@ from alpha_forge.cli.running import (
     state_directory,
     state_option,
 )
+
+if TYPE_CHECKING:
+    from alpha_forge.runtime.runner import RunSummary
 
 
 @click.command("signal")
@@ -84,9 +88,25 @@ def signal(
             )
             manager = EventLoopManager(runner)
             summary = manager.run()
+    _sum_up(summary)
+    return INTERRUPTED if manager.interrupted_by == signals.SIGINT else 0
+
+
+def _sum_up(summary: RunSummary) -> None:
+    """What the run did, in a line; and in further ones what somebody should look at."""
     delivered = ", ".join(f"{count} to {name}" for name, count in summary.delivered.items())
     click.echo(
         f"{summary.bars} bars, {summary.emitted} predictions, {summary.not_ready} not ready, "
         f"{summary.repaired} bars repaired, {summary.absent} absent; delivered {delivered}"
     )
-    return INTERRUPTED if manager.interrupted_by == signals.SIGINT else 0
+    if summary.caught_up:
+        click.echo(f"{summary.caught_up} of the predictions are of bars that closed before this start")
+    for name, sink in summary.delivery.sinks.items():
+        notes = [
+            f"{sink.dropped} record(s) dropped" if sink.dropped else "",
+            "may hold records twice" if sink.may_duplicate else "",
+        ]
+        if any(notes):
+            click.echo(f"{name}: {', '.join(filter(None, notes))}")
+    if summary.delivery.conflicts:
+        click.echo(f"{summary.delivery.conflicts} record(s) came again with another value and were kept out")

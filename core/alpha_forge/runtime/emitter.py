@@ -58,10 +58,13 @@ class SignalEmitter:
         """Append a batch to the log; from here on each sink gets it. Returns how many were new.
 
         Raises AlphaForgeError AF6046 if a sink's backlog is over its limit and nothing may be dropped: the batch is in
-        the log then, and the run should end; what the log itself raises if it can't take the batch.
+        the log then, and the run should end; what the log itself raises if it can't take the batch, or if a sink's
+        records can't be read from it.
         """
         new = self.log.append(predictions)
         for worker in self.workers:
+            if worker.failure is not None:
+                raise worker.failure  # its part of the log can't be read: going on would pile up what it never gets
             if self.log.backlog(worker.name) > self._max_backlog:
                 self._over(worker)
             elif worker.name in self._dropping and not self.log.backlog(worker.name):
@@ -83,6 +86,10 @@ class SignalEmitter:
             self._dropping.add(worker.name)
             log.error("%s; the limit is %d, so the oldest are dropped for it", what, self._max_backlog)
         log.debug("sink %s: %d record(s) dropped", worker.name, gone)
+
+    def hurry(self) -> None:
+        """The run ends: an `emit` that waits for a full disk gives up. Thread-safe."""
+        self.log.hurry()
 
     def report(self) -> DeliveryReport:
         """Counts of the log and of each sink at this moment. Thread-safe."""

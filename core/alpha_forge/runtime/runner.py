@@ -86,6 +86,7 @@ class RealTimeRunner:
         self._silence = SilenceWatch(dag)
         self._stopping = False
         self._wake: asyncio.Event | None = None
+        self._emitter: SignalEmitter | None = None
         self.engine = Engine(dag, journal)
         self.summary = RunSummary()
         self.ledger: BarLedger | None = None
@@ -94,6 +95,8 @@ class RealTimeRunner:
     def stop(self) -> None:
         """Ask the run to end cleanly. Call on the event loop."""
         self._stopping = True
+        if self._emitter is not None:
+            self._emitter.hurry()
         if self._wake is not None:
             self._wake.set()
 
@@ -106,7 +109,7 @@ class RealTimeRunner:
     async def _run(self) -> RunSummary:
         self._wake = asyncio.Event()
         feeds = self._make_feeds(self._wake)
-        emitter = create_emitter_from_dsl(self._document, self._dag, self._state)
+        emitter = self._emitter = create_emitter_from_dsl(self._document, self._dag, self._state)
         compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
         try:
             await asyncio.get_running_loop().run_in_executor(compute, self.engine.load_models)

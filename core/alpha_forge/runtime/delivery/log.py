@@ -117,6 +117,9 @@ class DeliveryLog(Protocol):
     def wake(self) -> None:
         """Let every `wait` return."""
 
+    def hurry(self) -> None:
+        """Let an append that waits for the disk give up: the run ends."""
+
     def close(self) -> None:
         """Release everything. Idempotent."""
 
@@ -288,6 +291,9 @@ class MemoryLog:
     def wake(self) -> None:
         with self._changed:
             self._changed.notify_all()
+
+    def hurry(self) -> None:
+        pass  # nothing here waits for a disk
 
     def close(self) -> None:
         self.wake()

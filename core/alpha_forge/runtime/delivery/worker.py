@@ -52,6 +52,8 @@ class SinkWorker:
     ) -> None:
         self.spec = spec
         self.status = SinkStatus()
+        self.failure: AlphaForgeError | None = None
+        """Why the worker has ended by itself: the log failed."""
         self._log = delivery
         self._backoff = backoff or Backoff()
         self._pacing = pacing or RealTime()
@@ -117,6 +119,7 @@ class SinkWorker:
                 self._pause(fault)
         except AlphaForgeError as error:
             # The log itself fails: there is nothing to read, and nowhere to note what was delivered.
+            self.failure = error
             self.status.last_error = one_line(error)
             log.error("sink %s: delivery ends: %s", self.name, self.status.last_error)
         finally:
