@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alpha_forge_plugins.market.binance.planner import Costs, Published, plan
+from alpha_forge_plugins.market.binance.planner import (
+    Costs,
+    Published,
+    Range,
+    choose,
+    explain,
+    plan,
+)
 from alpha_forge_plugins.market.binance.rest import page_sizes
 from alpha_forge_plugins.market.binance.rows import Rows, blocks, clean, missing
-from alpha_forge_plugins.market.binance.venue import USDM
+from alpha_forge_plugins.market.binance.venue import SPOT, USDM
+from alpha_forge_plugins.market.binance_futures import BinanceFutures
 from alpha_forge_sdk import Interval
 
 DAY = 86_400 * 10**9
@@ -145,3 +154,97 @@ def test_rows_off_the_grid_or_not_finite_are_refused_and_the_last_of_equals_stan
     cleaned = clean(ts, values, HOUR, HOUR.ts(0), HOUR.ts(5), "rest", "test")
     assert cleaned.ts.tolist() == [HOUR.ts(1), HOUR.ts(3)]
     assert cleaned.values[0].tolist() == [1.0, 4.0]
+
+
+@given(
+    st.sampled_from(("1m", "1h", "1d", "1w")),
+    st.integers(1, 200_000),
+    st.integers(100, 50_000),
+    st.sampled_from([0.0, 1.0]),
+)
+def test_the_parts_of_a_plan_are_the_plan(name: str, bars: int, rows: int, weight: float) -> None:
+    interval = Interval.parse(name)
+    end = interval.floor(at("2026-01-20T05:00"))
+    start = max(end - bars * interval.ns, interval.floor(at("2017-01-01")))
+    its = plan("A", interval, USDM, start, end, Published.by_calendar(end), Costs(weight=weight))
+    parts = list(its.parts(interval, rows))
+    assert (parts[0].start, parts[-1].end) == (its.start, its.end)
+    assert all(before.end == after.start for before, after in pairwise(parts))
+    assert tuple(file for part in parts for file in part.files) == its.files
+    for part in parts:
+        assert part.start <= part.cut <= part.end
+        if part.files:
+            assert part.files[0].begin <= part.start
+            assert part.files[-1].end >= part.cut
+            assert part.files[-1].begin < part.cut
+            largest = max(file.rows(interval) for file in part.files)
+            assert (part.cut - part.start) // interval.ns <= max(rows, largest)
+        else:
+            assert part.cut == part.start
+        assert (part.end - part.cut) // interval.ns <= rows
+    assert sum(part.end - part.cut for part in parts) == its.end - its.cut
+
+
+def test_a_month_of_seconds_is_read_by_the_day() -> None:
+    second = Interval.parse("1s")
+    end = at("2026-01-20T05:00")
+    its = plan("A", second, SPOT, end - 60 * DAY, end, Published.by_calendar(end), Costs())
+    assert not any(file.monthly for file in its.files)
+    assert all(len(part.files) <= 1 for part in its.parts(second))
+
+
+def wanted(bars: int, left: int = 2160, interval: Interval = HOUR) -> Range:
+    end = interval.floor(at("2026-01-20T12:00"))
+    start = end - bars * interval.ns
+    return Range(interval, USDM, start, end, Published.by_calendar(end), left, 2160)
+
+
+def names_of(symbol: str, *periods: str) -> set[str]:
+    return {f"{symbol}-1h-{period}.zip" for period in periods}
+
+
+def test_a_plan_for_many_is_the_plan_of_each() -> None:
+    """What is on disk of one symbol is no argument for another."""
+    here = [f"2026-01-{day:02d}" for day in range(1, 20)]
+    kept = {"AUSDT": names_of("AUSDT", "2025-12", *here), "BUSDT": names_of("BUSDT"), "CUSDT": set[str]()}
+    choice = choose(("AUSDT", "BUSDT", "CUSDT"), wanted(1188), kept)
+    assert {file.symbol for its in choice.plans.values() for file in its.files} <= {"AUSDT", "BUSDT", "CUSDT"}
+    assert all(file.symbol == symbol for symbol, its in choice.plans.items() for file in its.files)
+    assert len(choice.plans["AUSDT"].files) == 20
+    assert len(choice.plans["BUSDT"].files) < 20
+    assert [f.period for f in choice.plans["BUSDT"].files] == [f.period for f in choice.plans["CUSDT"].files]
+
+
+def test_the_plan_says_why() -> None:
+    many = [f"S{k:03d}USDT" for k in range(500)]
+    cheap = explain(choose(["AUSDT"], wanted(60), {}), wanted(60), {})
+    assert cheap == [
+        "REST: 60 bars a symbol in 1 request(s) of weight 1; 1 for 1 symbol(s), 2,160 a minute may be spent",
+        "because REST alone is quicker: 1 of weight fit into a minute",
+    ]
+    little = wanted(1188, left=1000)
+    scarce = explain(choose(many, little, {}), little, {})
+    assert scarce[0].startswith("archive: ")
+    assert "0 of all" in scarce[0]
+    assert "REST alone would weigh 3,000, more than the 800 that may be spent at once" in scarce[2]
+    here = ["2025-12", *(f"2026-01-{day:02d}" for day in range(1, 20))]
+    kept = {name: names_of(name, *here) for name in many}
+    full = explain(choose(many, wanted(1188), kept), wanted(1188), kept)
+    assert "in 1 monthly and 19 daily file(s); 10,000 of all 10,000 are on disk" in full[0]
+    assert full[1].startswith("REST: 12 bars a symbol in 1 request(s) of weight 1; 500 for 500 symbol(s)")
+    assert "newest file is expected to be 2026-01-19" in full[2]
+    assert explain(choose([], wanted(60), {}), wanted(60), {}) == []
+
+
+def test_explaining_touches_neither_network_nor_disk_but_for_the_cache(tmp_path: Path) -> None:
+    params = BinanceFutures.Params.model_validate({"universe": ["BTCUSDT"], "interval": "1h"})
+    source = BinanceFutures(params)
+    now = at("2026-01-20T12:00")
+    start = now - 400 * DAY
+    lines = source.explain_history(start, now, now, tmp_path)
+    assert lines[0].startswith("archive: ")
+    assert " 0 of all " in lines[0]
+    folder = tmp_path / "binance/data.binance.vision/data/futures/um/monthly/klines/BTCUSDT/1h"
+    folder.mkdir(parents=True)
+    (folder / "BTCUSDT-1h-2025-06.zip").touch()
+    assert " 1 of all " in source.explain_history(start, now, now, tmp_path)[0]
