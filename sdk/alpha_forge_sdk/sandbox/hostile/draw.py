@@ -67,6 +67,8 @@ class _Draw:
             return self.rng.uniform(0.3, 1.0)
         if kind in ARCHIVE_KINDS:
             return self.rng.uniform(0.1, 0.6)
+        if kind in HTTP_KINDS:
+            return self.rng.uniform(0.3, 0.9)  # a run makes few requests
         return self.rng.uniform(0.02, 0.3)
 
     def _times(self, kind: str) -> int | None:
@@ -76,7 +78,7 @@ class _Draw:
         if kind in ("http_418", "slow_body"):
             return self.rng.randint(1, 2)
         if kind in HTTP_KINDS and kind not in ("rest_lag", "wrong_clock", "stale_listing"):
-            return self.rng.randint(1, 6)
+            return self.rng.randint(1, 3)
         return None
 
     def _some_symbols(self) -> tuple[str, ...]:
@@ -129,7 +131,7 @@ _OPTIONS: Final[dict[str, Callable[[_Draw], dict[str, Any]]]] = {
     "http_418": lambda draw: {"ban": draw.span(0.1, 1.0)},
     "http_5xx": lambda draw: {"status": draw.rng.choice((500, 502, 503, 504))},
     "slow_body": lambda draw: {"span": draw.rng.randint(50, 300)},
-    "rest_lag": lambda draw: {"lag": draw.span(0.01, 0.9)},
+    "rest_lag": lambda draw: {"lag": draw.span(0.1, 0.9)},
     # A clock that is ahead would make bars in progress look closed; one that is behind costs only time.
     "wrong_clock": lambda draw: {"offset": -draw.span(0.01, 0.5)},
     "stale_listing": lambda draw: {"lag": draw.rng.randint(1, 3) * 86_400_000},
