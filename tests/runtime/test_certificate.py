@@ -161,6 +161,14 @@ def other_offset(content):
     content["frames"]["ohlcv"]["ledger"]["offset"] -= 1
 
 
+def offset_behind_the_end(content):
+    content["frames"]["ohlcv"]["ledger"]["offset"] += 10_000
+
+
+def offset_of_another_kind(content):
+    content["frames"]["ohlcv"]["ledger"]["offset"] = "here"
+
+
 def other_segment(content):
     content["frames"]["ohlcv"]["ledger"]["segment"] = 9
 
@@ -181,7 +189,9 @@ EDITS = {
     no_runs: "it is not complete: KeyError: 'runs'",
     wrong_kind: "it is not complete: TypeError",
     stranger: "ohlcv XUSDT: the ledger does not know it",
-    other_offset: "can be read up to byte",
+    other_offset: "has no record that ends at the place",
+    offset_behind_the_end: "can be read up to byte",
+    offset_of_another_kind: "it is not complete: TypeError",
     other_segment: "has no segment 9",
 }
 

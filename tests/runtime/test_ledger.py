@@ -347,6 +347,20 @@ def test_a_torn_end_is_where_reading_stops(tmp_path):
             segments.segment_paths(folder)[-1].unlink()
 
 
+def test_zeros_at_the_end_are_no_records(tmp_path):
+    """As a machine that lost its power may leave them."""
+    ledger = ledger_of(3, folder_of(tmp_path))
+    ledger.begin(past_of(3, 5), 0)
+    content = certified(ledger)
+    ledger.close()
+    (path,) = segments.segment_paths(folder_of(tmp_path))
+    whole = segments.read_segment(path)
+    path.write_bytes(path.read_bytes() + bytes(4096))
+    zeros = segments.read_segment(path)
+    assert (zeros.records, zeros.torn) == (whole.records, True)
+    assert check(content, tmp_path).problems == []
+
+
 def test_bytes_that_changed_end_the_reading_too(tmp_path):
     ledger = ledger_of(3, folder_of(tmp_path))
     ledger.begin(past_of(3, 5), 0)

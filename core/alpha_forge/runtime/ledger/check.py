@@ -49,14 +49,13 @@ def check(content: Mapping[str, Any], ledger: Path | None = None) -> Findings:
                 found.problems += [f"{where}: {text}" for text in _arithmetic(section, interval)]
                 found.problems += [f"{where}: {text}" for text in certificates.faults(section)]
         _check_whole(content, found)
+        if ledger is None:
+            found.notes.append("there is no ledger to compare with")
+        else:
+            for name, frame in content["frames"].items():
+                _check_ledger(found, name, frame, ledger / f"{name}-{frame['interval']}")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         found.problems.append(f"it is not complete: {type(error).__name__}: {error}")
-        return found
-    if ledger is None:
-        found.notes.append("there is no ledger to compare with")
-    else:
-        for name, frame in content["frames"].items():
-            _check_ledger(found, name, frame, ledger / f"{name}-{frame['interval']}")
     return found
 
 
@@ -116,32 +115,56 @@ def _check_ledger(found: Findings, name: str, frame: Mapping[str, Any], folder: 
     if at is None:
         found.notes.append(f"{name}: the run kept no ledger, or its disk was full; nothing to compare with")
         return
-    kept: list[Segment] = []
+    before: _End | None = None
+    seen = False
     for path in segments.segment_paths(folder):
         try:
-            kept.append(segments.read_segment(path))
+            segment = segments.read_segment(path)  # one at a time: a year of them would not fit
         except UsageError as error:
             if error.code == "AF5061":
                 raise
             found.problems.append(f"{name}: {error.message}")
-    segment = next((s for s in kept if s.number == at["segment"]), None)
-    if segment is None:
+            before = None
+            continue
+        if before is not None:
+            _check_chain(found, name, before, segment)
+        if segment.number == at["segment"]:
+            seen = True
+            _check_segment(found, name, frame, segment)
+        before = _End(segment)
+    if not seen:
         found.problems.append(
             f"{name}: {folder} has no segment {at['segment']}, where the certificate was made"
         )
-        return
-    if at["offset"] not in (segment.start, *(end for _, _, end in segment.records)):
-        where = segment.records[-1][2] if segment.records else segment.start
-        found.problems.append(
-            f"{name}: {segment.path} can be read up to byte {where} only; the certificate was made at {at['offset']}"
-        )
-        return
-    _compare(found, name, frame, segment, at["offset"])
-    _check_chain(found, name, kept)
     if at["lost"]:
         found.notes.append(
             f"{name}: {at['lost']} record(s) were lost to a full disk; the ledger says so itself"
         )
+
+
+def _check_segment(found: Findings, name: str, frame: Mapping[str, Any], segment: Segment) -> None:
+    offset = frame["ledger"]["offset"]
+    ends = [segment.start, *(end for _, _, end in segment.records)]
+    if offset in ends:
+        _compare(found, name, frame, segment, offset)
+    else:
+        text = (
+            "can be read up to byte"
+            if offset > ends[-1]
+            else "has no record that ends at the place; it ends at"
+        )
+        found.problems.append(
+            f"{name}: {segment.path} {text} {ends[-1]}; the certificate was made at {offset}"
+        )
+
+
+class _End:
+    """What a segment says at its end: the one after it must begin there."""
+
+    def __init__(self, segment: Segment) -> None:
+        state = state_at(segment)
+        self.number, self.lost = segment.number, state.lost
+        self.digests = {symbol: state.digest(s) for s, symbol in enumerate(state.symbols)}
 
 
 def _compare(found: Findings, name: str, frame: Mapping[str, Any], segment: Segment, offset: int) -> None:
@@ -167,19 +190,15 @@ def _difference(key: str, said: Any, ledger: Any) -> str:
     return f"{key}: it says {said}, the ledger {ledger}"
 
 
-def _check_chain(found: Findings, name: str, kept: list[Segment]) -> None:
-    """Each segment begins with the digests that the one before it ended with."""
-    for before, after in pairwise(kept):
-        if after.number != before.number + 1:
-            found.problems.append(
-                f"{name}: segments {before.number + 1} … {after.number - 1} of the ledger are missing"
-            )
-            continue
-        state = state_at(before)
-        lost = after.snapshot["lost"] - state.lost
-        for s, symbol in enumerate(state.symbols):
-            begins = after.snapshot["symbols"].get(symbol)
-            if begins is not None and begins["digest"] != state.digest(s) and not lost:
-                found.problems.append(
-                    f"{name} {symbol}: segment {after.number} of the ledger does not begin where {before.number} ends"
-                )
+def _check_chain(found: Findings, name: str, before: _End, after: Segment) -> None:
+    """A segment begins with the digests that the one before it ended with."""
+    if after.number != before.number + 1:
+        found.problems.append(
+            f"{name}: segments {before.number + 1} … {after.number - 1} of the ledger are missing"
+        )
+    elif after.snapshot["lost"] == before.lost:
+        found.problems += [
+            f"{name} {symbol}: segment {after.number} of the ledger does not begin where {before.number} ends"
+            for symbol, held in after.snapshot["symbols"].items()
+            if symbol in before.digests and held["digest"] != before.digests[symbol]
+        ]

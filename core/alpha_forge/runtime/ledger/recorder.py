@@ -133,7 +133,15 @@ class BarLedger:
             unsettled[feed.name] = gate.unsettled(instant, self._buffer_ns)
             counts = {"repeated": gate.counts.repeated, "refused": gate.counts.refused}
             facts[feed.name] = {"source": feed.node.using, **counts}
-        return self._thread.submit(self._certify, now, reason, unsettled, facts)
+        return self._thread.submit(self._guarded, now, reason, unsettled, facts)
+
+    def _guarded(self, *what: Any) -> Mapping[str, Any] | None:
+        try:
+            return self._certify(*what)
+        except Exception:
+            # The sinks must still be drained and closed, whatever becomes of the certificate.
+            log.exception("the certificate of %s could not be made", self.name)
+            return None
 
     def _certify(
         self,
