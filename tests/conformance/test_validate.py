@@ -60,9 +60,9 @@ def bad_packs(site: Site) -> None:
     site.pack("dying", "import os\nos._exit(7)")
     site.pack("nonsense", hooks(alpha_forge_sinks="42"))
     site.pack(
-        "wrongkind", hooks(alpha_forge_features="{'wrongkind': 'wrongkind_pack.sink:ParquetSink'}"), sink=SINK
+        "wrongkind", hooks(alpha_forge_features="{'wrongkind': 'wrongkind_pack.sink:AvroSink'}"), sink=SINK
     )
-    site.pack("unread", hooks(alpha_forge_sinks="{'unread': 'unread_pack.sink:ParquetSink'}"), sink=SINK)
+    site.pack("unread", hooks(alpha_forge_sinks="{'unread': 'unread_pack.sink:AvroSink'}"), sink=SINK)
     site.pack("misnamed", hooks(alpha_forge_conformance="{'features.nobody': 'misnamed_pack.plugin:Last'}"))
     feature_pack(site, "good", conformance=CASE.format(name="good"))
     feature_pack(site, "printing", init="print('hello from a pack')\n")
