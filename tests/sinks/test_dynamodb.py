@@ -19,8 +19,10 @@ from typing import Any
 
 import boto3
 import pytest
+from click.testing import CliRunner
 from pydantic import ValidationError
 
+from alpha_forge.cli import main
 from alpha_forge_plugins.conformance.dynamodb import DynamoDBConformance
 from alpha_forge_plugins.sinks import dynamodb_items
 from alpha_forge_plugins.sinks.dynamodb import DynamoDBSink
@@ -662,3 +664,33 @@ def no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def test_check_tells_of_an_endpoint_of_another_region_with_its_place(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("""
+name: regions
+using: {capabilities: [shared, middlefreq]}
+signal_generation:
+  mode: stream
+  warmup: {lookback_days: auto}
+  on_prediction:
+    - using: sinks.dynamodb
+      column: ohlcv.mom_20
+      params:
+        table_name: predictions
+        region: us-east-1
+        endpoint_url: https://dynamodb.eu-west-1.amazonaws.com
+pipeline:
+  - data: {using: data.binance_futures, outputs: {frame: ohlcv}, params: {universe: [BTCUSDT], interval: 1h}}
+  - features:
+      using: features.momentum
+      inputs: {column: ohlcv.close}
+      outputs: {columns: [mom_20]}
+      params: {window: 20}
+""")
+    result = CliRunner().invoke(main, ["check", str(config)])
+    assert result.exit_code == 2
+    assert "config.yaml:11:9: error[AF6063]: endpoint_url is in eu-west-1, but region is us-east-1" in (
+        result.stdout + result.stderr
+    )

@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from pydantic import ValidationError
 
+from alpha_forge.cli import main
 from alpha_forge_plugins.conformance.webhook import REFUSED, WebhookConformance, receiver
 from alpha_forge_plugins.sinks.webhook import WebhookSink
 from alpha_forge_sdk import AlphaForgeError, Prediction, Rejected, RetryLater
@@ -528,3 +530,33 @@ class TestTLS:
         with pytest.raises(AlphaForgeError, match="ca_file can't be used") as caught:
             sink.open()
         assert caught.value.code == "AF6072"
+
+
+def test_check_shows_no_secret_of_a_configuration_that_is_wrong(tmp_path: Path) -> None:
+    """Not even one that stands in it as it is."""
+    config = tmp_path / "config.yaml"
+    config.write_text(f"""
+name: hook
+using: {{capabilities: [shared, middlefreq]}}
+signal_generation:
+  mode: stream
+  warmup: {{lookback_days: auto}}
+  on_prediction:
+    - using: sinks.webhook
+      column: ohlcv.mom_20
+      params: {{url: "http://127.0.0.1/{PATH_TOKEN}", headers: {{"X-Mine": "{TOKEN}", "not one": x}}, max_records: 0}}
+pipeline:
+  - data: {{using: data.binance_futures, outputs: {{frame: ohlcv}}, params: {{universe: [BTCUSDT], interval: 1h}}}}
+  - features:
+      using: features.momentum
+      inputs: {{column: ohlcv.close}}
+      outputs: {{columns: [mom_20]}}
+      params: {{window: 20}}
+""")
+    result = CliRunner().invoke(main, ["check", str(config)])
+    assert result.exit_code == 2
+    text = result.stdout + result.stderr
+    assert "'not one' is no name of a header" in text
+    assert "'max_records' must be at least 1" in text
+    assert TOKEN not in text
+    assert PATH_TOKEN not in text

@@ -89,7 +89,9 @@ class WebhookSink(Sink):
             description="http(s)://HOST:PORT/PATH; kept secret as a whole, for it often holds a token: ${env:NAME}"
         )
         headers: Annotated[dict[str, SecretStr], AfterValidator(_sound_headers)] = Field(
-            {}, description="headers of every request, such as Authorization: Bearer ${env:NAME}"
+            {},
+            description="headers of every request, such as Authorization: Bearer ${env:NAME}",
+            json_schema_extra={"writeOnly": True},  # messages hide them, as they hide a single secret
         )
         body: Literal["array", "object"] = Field(
             "array", description="array: several records in a request; object: one record each"
