@@ -88,8 +88,7 @@ def hostile_run(
 
     Nothing reaches the configuration's sinks. ``folder`` takes the recording and the run's state.
     """
-    from alpha_forge_sdk.sandbox import FaultScript, SandboxConfig
-    from alpha_forge_sdk.sandbox.app import DEFAULT_START_MS
+    from alpha_forge_sdk.sandbox import DEFAULT_START_MS, FaultScript, SandboxConfig
     from alpha_forge_sdk.testing.exchange import running_exchange
 
     dag = load(config, overrides).dag

@@ -5,7 +5,7 @@ It shares no module with the client that reads it: one misreading of the protoco
 
 from __future__ import annotations
 
-from alpha_forge_sdk.sandbox.app import SandboxConfig, SandboxExchange, serve
+from alpha_forge_sdk.sandbox.app import DEFAULT_START_MS, SandboxConfig, SandboxExchange, serve
 from alpha_forge_sdk.sandbox.clock import ExchangeClock, ManualTime, RealTime, TimeSource
 from alpha_forge_sdk.sandbox.faults import Faults, Frame, Hangup, Later, Mute, Stage
 from alpha_forge_sdk.sandbox.feed import Push
@@ -13,6 +13,7 @@ from alpha_forge_sdk.sandbox.hostile import FaultScript, FaultScriptError, Hosti
 from alpha_forge_sdk.sandbox.recordings import SandboxDataError
 
 __all__ = [
+    "DEFAULT_START_MS",
     "ExchangeClock",
     "FaultScript",
     "FaultScriptError",
