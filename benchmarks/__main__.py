@@ -10,7 +10,18 @@ from pathlib import Path
 
 from benchmarks import results
 
-CASES = ("feature_stage", "tick", "gate", "ingest", "warmup", "archive_warmup", "file_sinks", "startup", "demo")
+CASES = (
+    "feature_stage",
+    "tick",
+    "outbox",
+    "gate",
+    "ingest",
+    "warmup",
+    "archive_warmup",
+    "file_sinks",
+    "startup",
+    "demo",
+)
 HERE = Path(__file__).resolve().parent
 DOCUMENT = HERE.parent / "docs" / "performance.md"
 
