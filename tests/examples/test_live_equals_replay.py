@@ -67,5 +67,5 @@ def test_streamed_row_by_row_and_replayed_as_a_whole(tmp_path: Path) -> None:
         digest.add(frame, column, cut.ts[kept], cut.symbols[kept], cut.values[kept])
     assert digest.columns() == replayed.digest.columns()
     # One of the symbols lacks some bars of the recording; of what is left, every column has every row.
-    assert {count for count in digest.counts.values()} == {max(digest.counts.values())}
+    assert set(digest.counts.values()) == {max(digest.counts.values())}
     assert max(digest.counts.values()) > 0.9 * len(symbols) * BARS // 8
