@@ -52,6 +52,12 @@ def test_proxy(fault_proxy, sandbox_exchange):
     assert urllib.request.urlopen(url, timeout=10).status == 200
 
 
+def test_http_proxy(http_fault_proxy, sandbox_exchange):
+    proxy = http_fault_proxy(sandbox_exchange(symbols=("BTCUSDT",)).url)
+    assert urllib.request.urlopen(proxy.url + "/fapi/v1/ping", timeout=10).status == 200
+    assert [request.path for request in proxy.requests] == ["/fapi/v1/ping"]
+
+
 def test_rest(run_pipeline, crash_at):
     assert callable(run_pipeline)
     assert callable(crash_at)

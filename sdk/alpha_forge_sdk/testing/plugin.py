@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from alpha_forge_sdk.sandbox import SandboxConfig, SandboxExchange
     from alpha_forge_sdk.testing.clock import VirtualClock
     from alpha_forge_sdk.testing.fault_proxy import FaultProxy
+    from alpha_forge_sdk.testing.http_fault_proxy import HttpFaultProxy
     from alpha_forge_sdk.testing.sink_probe import SinkProbe
 
 GROUP = "alpha_forge"
@@ -156,6 +157,21 @@ def fault_proxy() -> Iterator[Callable[[str, int], FaultProxy]]:
             from alpha_forge_sdk.testing.fault_proxy import fault_proxy
 
             return stack.enter_context(fault_proxy(host, port))
+
+        yield proxy
+
+
+@pytest.fixture
+def http_fault_proxy() -> Iterator[Callable[[str], HttpFaultProxy]]:
+    """``http_fault_proxy(url)`` puts an HTTP proxy before a server: fail, throttle, lose answers, by a script."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+
+        def proxy(url: str) -> HttpFaultProxy:
+            from alpha_forge_sdk.testing.http_fault_proxy import http_fault_proxy
+
+            return stack.enter_context(http_fault_proxy(url))
 
         yield proxy
 
