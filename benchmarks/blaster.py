@@ -1,7 +1,8 @@
-"""``python -m benchmarks.blaster SYMBOLS BARS PASSES``: a local exchange that sends klines as fast as they are taken.
+"""``python -m benchmarks.blaster SYMBOLS BARS PASSES [CUT]``: a local exchange that sends as fast as it is read.
 
 Prints its port. Serves what a source asks for when it is opened, then, on every WebSocket, the bars of
 `benchmarks.market.random_bars`: each bar's frames in progress `PASSES` times over all symbols, then its closes.
+With `CUT` it cuts the connection after so many bars, in the middle of a frame; the next one goes on one bar earlier.
 """
 
 from __future__ import annotations
@@ -43,14 +44,19 @@ def _framed(texts: list[bytes]) -> bytes:
 
 
 class _Exchange:
-    def __init__(self, symbols: int, bars: int, passes: int) -> None:
+    def __init__(self, symbols: int, bars: int, passes: int, cut: int) -> None:
         self._symbols = symbols
         self._passes = passes
-        made = random_bars(symbols, bars)
-        self._bars = [
-            (_framed(messages(v, k, closed=False)), _framed(messages(v, k, closed=True)))
-            for k, v in enumerate(made.values)
-        ]
+        self._cut = cut
+        self._next = 0
+        self._values = random_bars(symbols, bars).values
+        # Few bars are made beforehand, so that a benchmark does not wait for this process.
+        self._made = [self._make(bar) for bar in range(bars)] if bars <= 16 else []
+
+    def _make(self, bar: int) -> tuple[bytes, bytes]:
+        """All frames in progress of a bar, and all of its closes."""
+        values = self._values[bar]
+        return _framed(messages(values, bar, closed=False)), _framed(messages(values, bar, closed=True))
 
     def serve(self, client: socket.socket) -> None:
         with client:
@@ -99,17 +105,24 @@ class _Exchange:
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
         )
-        for progress, closes in self._bars:
+        first = max(0, self._next - 1) if self._cut else 0
+        for bar in range(first, len(self._values)):
+            progress, closes = self._made[bar] if self._made else self._make(bar)
+            if self._cut and bar - first == self._cut:
+                client.sendall(progress[: len(progress) // 2 + 7])
+                client.shutdown(socket.SHUT_WR)  # a reset would take back what is on its way
+                break
             for _ in range(self._passes):
                 client.sendall(progress)
             client.sendall(closes)
+            self._next = bar + 1
         while client.recv(65536):  # until the client has gone
             pass
 
 
 def main() -> None:
-    symbols, bars, passes = (int(a) for a in sys.argv[1:4])
-    exchange = _Exchange(symbols, bars, passes)
+    symbols, bars, passes, cut = (int(a) for a in (*sys.argv[1:], 0)[:4])
+    exchange = _Exchange(symbols, bars, passes, cut)
     server = socket.create_server(("127.0.0.1", 0))
     print(server.getsockname()[1], flush=True)
     while True:
