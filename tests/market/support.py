@@ -91,12 +91,15 @@ def hosted(faults: Faults | None = None, **options: Any) -> Iterator[Hosted]:
 
 @asynccontextmanager
 async def opened(
-    url: str, folder: Path, symbols: Sequence[str], interval: str = "1m", **params: Any
-) -> AsyncIterator[tuple[BinanceFutures, Clock]]:
+    url: str,
+    folder: Path,
+    symbols: Sequence[str],
+    interval: str = "1m",
+    kind: type[Any] = BinanceFutures,
+    **params: Any,
+) -> AsyncIterator[tuple[Any, Clock]]:
     """A source that is open on the exchange at `url`, with its clock."""
-    source = BinanceFutures(
-        BinanceFutures.Params(universe=tuple(symbols), interval=interval, endpoints=url, **params)
-    )
+    source = kind(kind.Params(universe=tuple(symbols), interval=interval, endpoints=url, **params))
     clock = await soon(source.find_clock()) or SystemClock()
     try:
         await soon(source.open(SourceContext(clock, folder, {})))

@@ -326,6 +326,50 @@ def test_a_body_in_drops_is_given_up_and_asked_for_again() -> None:
     asyncio.run(soon(run()))
 
 
+def test_what_a_request_waited_for_is_no_error_of_the_clock() -> None:
+    """Refused for forty seconds before it is answered: the offset is that of the answer's own trip."""
+    answers = iter(
+        [httpx.Response(429, json={"code": -1003, "msg": "Too many"}, headers={"Retry-After": "40"})]
+    )
+
+    async def run() -> None:
+        clock = Clock(T0_MS)
+
+        def answer(_: httpx.Request) -> httpx.Response:
+            return next(answers, httpx.Response(200, json={"serverTime": clock.now() // MS + 5000}))
+
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+            client = client_of(http, clock, WeightBudget())
+            await client.final_until((T0_MS + 3_600_000) * MS)
+            assert clock.now() > (T0_MS + 40_000) * MS
+            assert client.skew == pytest.approx(5.0, abs=0.001)
+
+    asyncio.run(soon(run()))
+
+
+def test_a_slow_answer_does_not_unsettle_what_quick_ones_have_told() -> None:
+    trips = iter([0.02, 8.0, 0.02, 0.02])
+    ahead = [3.0, 3.0, 3.0, -60.0]
+
+    async def run() -> None:
+        clock = Clock(T0_MS)
+
+        async def answer(_: httpx.Request) -> httpx.Response:
+            server = clock.now() // MS + int(ahead.pop(0) * 1000)  # at the very beginning of the trip
+            clock.time += int(next(trips) * 1e9)
+            return httpx.Response(200, json={"serverTime": server})
+
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+            client = client_of(http, clock, WeightBudget())
+            told = []
+            for _ in range(4):
+                await client.final_until(2**62)
+                told.append(client.skew)
+        assert told == pytest.approx([2.99, 2.99, 2.99, -60.01], abs=0.011)
+
+    asyncio.run(soon(run()))
+
+
 @pytest.mark.parametrize("minutes", [-10, 10])
 def test_the_exchange_s_time_counts_whatever_the_clock_here_says(minutes: int) -> None:
     paper = Paper(T0_MS)

@@ -78,10 +78,14 @@ class History:
             counts["files_from_disk"],
             counts["bars_over_rest"],
         )
-        faults = {name: count for name, count in counts.items() if name in _FAULTS and count}
-        if faults:
-            said = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(faults.items()))
-            log.warning("history: %s; REST was asked for the %d bars lacking", said, counts["bars_lacking"])
+        faults = [f"{counts[name]} {name.replace('_', ' ')}" for name in _FAULTS if counts[name]]
+        if faults or counts["bars_filled"]:
+            log.warning(
+                "history: the archive lacked %d bars, of which REST had %d%s",
+                counts["bars_lacking"],
+                counts["bars_filled"],
+                f" ({', '.join(faults)})" if faults else "",
+            )
 
     async def _plans(self, symbols: Sequence[str], start: int, end: int) -> dict[str, Plan]:
         """One plan a symbol, by the calendar; and anew by the archive's listing where that says otherwise."""
@@ -133,7 +137,11 @@ class History:
             self.counts["bars_over_rest"] += len(rows.ts)
             self.counts["rows_refused"] += rows.refused
             parts.append(rows)
-        return blocks(symbol, parts)
+        found = blocks(symbol, parts)
+        if its.files:
+            older = sum(int((block.ts <= its.cut).sum()) for block in found)
+            self.counts["bars_filled"] += older - len(parts[0].ts)
+        return found
 
     async def _from_archive(self, symbol: str, its: Plan) -> Rows:
         """The files' bars; of a month that can't be had, those of its days."""

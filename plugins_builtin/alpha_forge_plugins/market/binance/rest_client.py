@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_EVER = 2**62
 _ATTEMPTS = 6
 _FIRST_DELAY = 0.25
 _LONGEST_DELAY = 10.0
@@ -71,6 +72,7 @@ class RestClient:
         self._longest = 3 * timeout
         self._slots = asyncio.Semaphore(concurrency)
         self._offset = 0
+        self._bounds = (-_EVER, _EVER)
         self._server_seen = 0
         self.venue = venue
         self.budget = budget
@@ -81,14 +83,14 @@ class RestClient:
 
     async def exchange_info(self) -> rest.ExchangeInfo:
         """Who trades; sets the budget and the offset to the exchange's clock. Raises SourceError."""
-        venue, asked = self.venue, self._clock.now()
-        info = await self._parsed(
+        venue = self.venue
+        info, trip = await self._parsed(
             venue.exchange_info_path,
             {},
             venue.exchange_info_weight,
             lambda body: rest.parse_exchange_info(body, venue),
         )
-        self._learn(info.server_time * rest.MS, asked)
+        self._learn(info.server_time * rest.MS, trip)
         self.budget.limit = info.weight_per_minute
         return info
 
@@ -103,12 +105,22 @@ class RestClient:
         The exchange is asked only where its last known time does not answer already.
         """
         if end > self._server_seen:
-            asked = self._clock.now()
-            self._learn(await self._parsed(self.venue.time_path, {}, 1, rest.parse_server_time), asked)
+            server, trip = await self._parsed(self.venue.time_path, {}, 1, rest.parse_server_time)
+            self._learn(server, trip)
         return min(end, self._server_seen)
 
-    def _learn(self, server: int, asked: int) -> None:
-        self._offset = server - (asked + self._clock.now()) // 2
+    def _learn(self, server: int, trip: tuple[int, int]) -> None:
+        """The exchange's clock showed `server` some time between the two instants of ours.
+
+        Each answer bounds the offset from both sides, the quicker the closer; together they bound it better. Answers
+        that contradict each other are of a clock that was set.
+        """
+        low, high = server - trip[1], server - trip[0]
+        known_low, known_high = self._bounds
+        if low <= known_high and known_low <= high:
+            low, high = max(low, known_low), min(high, known_high)
+        self._bounds = low, high
+        self._offset = (low + high) // 2
         self._server_seen = max(self._server_seen, server)
 
     async def klines(
@@ -117,31 +129,33 @@ class RestClient:
         """One page: closes (ns) and values (5, bars) as the exchange sent them. Raises SourceError."""
         times: dict[str, str | int] = {"startTime": page.first, "endTime": page.last, "limit": page.limit}
         query = {"symbol": symbol, "interval": interval.name, **times}
-        return await self._parsed(
+        bars, _ = await self._parsed(
             self.venue.klines_path,
             query,
             self.venue.klines_weight(page.limit),
             lambda body: rest.parse_klines(body, interval),
         )
+        return bars
 
     async def first_open(self, symbol: str, interval: Interval, start: int) -> int | None:
         """The open time (ms) of the symbol's first bar that opens at or after `start` (ms), or None."""
         query: dict[str, str | int] = {"symbol": symbol, "interval": interval.name}
         query |= {"startTime": start, "limit": 1}
         weight = self.venue.klines_weight(1)
-        ts, _ = await self._parsed(
+        (ts, _), _ = await self._parsed(
             self.venue.klines_path, query, weight, lambda body: rest.parse_klines(body, interval)
         )
         return (int(ts[0]) - interval.ns) // rest.MS if len(ts) else None
 
     async def _parsed(
         self, path: str, query: Mapping[str, str | int], weight: int, parse: Callable[[bytes], T]
-    ) -> T:
-        """`parse` of the body. A body that it refuses is asked for again, then an AF5005."""
-        for attempt in range(3):
-            body = await self.get(path, query, weight)
+    ) -> tuple[T, tuple[int, int]]:
+        """`parse` of the body, and when that was sent for and had. A refused body is asked for again, then AF5005."""
+        # A sign-in page at first contact stays; in the middle of a run it is a proxy's bad moment.
+        for attempt in range(_ATTEMPTS if self._server_seen else 3):
+            body, trip = await self._answer(path, query, weight)
             try:
-                return parse(body)
+                return parse(body), trip
             except ValueError as error:
                 cause = str(error)
             await asyncio.sleep(backoff(attempt))
@@ -149,12 +163,20 @@ class RestClient:
 
     async def get(self, path: str, query: Mapping[str, str | int], weight: int) -> bytes:
         """The body of a 200. Faults that pass are retried; anything else raises SourceError."""
+        body, _ = await self._answer(path, query, weight)
+        return body
+
+    async def _answer(
+        self, path: str, query: Mapping[str, str | int], weight: int
+    ) -> tuple[bytes, tuple[int, int]]:
+        """As `get`, with the instants of our clock at which the answer was asked for and was there."""
         url = self._base + path
         async with self._slots:
-            failures, refused_since = 0, None
+            failures, refusals, refused_since = 0, 0, self.now()
             while True:
                 sent = await self._reserve(weight)
                 cause: str
+                asked = self._clock.now()
                 try:
                     answer = await self._send(url, query)
                 except _HeldBack:
@@ -166,10 +188,12 @@ class RestClient:
                 else:
                     self._observe(sent, answer)
                     if answer.status_code == 200:
-                        return answer.content
+                        return answer.content, (asked, self._clock.now())
                     if answer.status_code in (418, 429):
-                        refused_since = refused_since or self.now()
-                        self._block(url, answer, refused_since)
+                        if not refusals:
+                            refused_since = self.now()
+                        refusals += 1
+                        self._block(url, answer, refused_since, refusals)
                         continue
                     if not rest.passes(answer.status_code, answer.content):
                         raise rest.refused(url, answer.status_code, answer.content)
@@ -210,13 +234,19 @@ class RestClient:
         if used.isdigit():
             self.budget.observe(sent, int(used))
 
-    def _block(self, url: str, answer: httpx.Response, since: int) -> None:
-        """Hold all requests back until the exchange takes them again; `since` is this request's first refusal."""
+    def _block(self, url: str, answer: httpx.Response, since: int, refusals: int) -> None:
+        """Hold all requests back until the exchange takes them again.
+
+        This request was refused `refusals` times, first at `since`. What is asked a moment too early prolongs a ban,
+        and the two clocks are never quite the same: each further refusal doubles what is waited on top.
+        """
         _, message = rest.refusal(answer.content)
         now = self.now()
         until = rest.wait_until(now, answer.headers.get("Retry-After"), message)
         # Jitter, so that the runners behind one address don't all come back in the same instant.
-        until = max(until, now) + int(random.uniform(0.1, 1.0) * 1e9)
+        until = max(until, now) + int(
+            (random.uniform(0.1, 1.0) + min(2.0 ** (refusals - 1) - 1.0, 60.0)) * 1e9
+        )
         log.warning("%s: HTTP %d, waiting %.1f s: %s", url, answer.status_code, (until - now) / 1e9, message)
         self.budget.block(until)
         if until - since > self._patience * 1e9:
