@@ -14,7 +14,7 @@ from alpha_forge.contracts.interval import NS, Interval, iso
 from alpha_forge.runtime.ledger import certificate as certificates
 from alpha_forge.runtime.ledger import segments
 from alpha_forge.runtime.ledger.segments import Segment
-from alpha_forge.runtime.ledger.state import state_at
+from alpha_forge.runtime.ledger.state import digests_at_end, state_at
 
 COMPARED = ("first", "last", "expected", "bars", "runs", "holes", "doubled", "digest")
 """Of a symbol's section: what the ledger must say too."""
@@ -162,9 +162,8 @@ class _End:
     """What a segment says at its end: the one after it must begin there."""
 
     def __init__(self, segment: Segment) -> None:
-        state = state_at(segment)
-        self.number, self.lost = segment.number, state.lost
-        self.digests = {symbol: state.digest(s) for s, symbol in enumerate(state.symbols)}
+        self.number, self.lost = segment.number, segment.snapshot["lost"]
+        self.digests = digests_at_end(segment)
 
 
 def _compare(found: Findings, name: str, frame: Mapping[str, Any], segment: Segment, offset: int) -> None:

@@ -113,6 +113,9 @@ class LedgerState:
 
     def add(self, bars: Records, holes: Records) -> None:
         """Any rows, oldest first within each symbol."""
+        if len(bars) and _one_close(bars, holes):
+            self.add_row(self.interval.row(int(bars["ts"][0])), bars, holes)
+            return
         self.note(bars)
         row = self.interval.row
         pieces = [
@@ -190,6 +193,13 @@ class LedgerState:
         self._hashers[s] = None
 
 
+def _one_close(bars: Records, holes: Records) -> bool:
+    """True if all of these are of one close, as nearly everything that a run writes is."""
+    ts = bars["ts"][0]
+    same = bool((bars["ts"] == ts).all()) and not bars["again"].any()
+    return same and bool((holes["first"] == ts).all() and (holes["last"] == ts).all())
+
+
 def restored(snapshot: Mapping[str, Any]) -> LedgerState:
     """The state that a snapshot tells."""
     interval = Interval(**snapshot["interval"])
@@ -209,3 +219,15 @@ def state_at(segment: segments.Segment, offset: int | None = None) -> LedgerStat
         if offset is None or end <= offset:
             state.replay(kind, payload)
     return state
+
+
+def digests_at_end(segment: segments.Segment) -> dict[str, str]:
+    """Symbol → digest behind the segment's last record, without what else the segment says."""
+    held = segment.snapshot["symbols"]
+    state = LedgerState(Interval(**segment.snapshot["interval"]), tuple(held), [])
+    for name, its in held.items():
+        state.resume(name, {**its, "runs": []}, {})
+    for kind, payload, _ in segment.records:
+        if kind == segments.ROWS:
+            state.note(segments.rows_of(payload)[0])
+    return {name: state.digest(s) for s, name in enumerate(held)}
