@@ -195,6 +195,22 @@ def test_garbage_is_unreadable_and_raises_nothing(text: str) -> None:
     assert len(answer.reason) < 400
 
 
+@pytest.mark.parametrize("at", [b'"e":"kline"', b'"s":"BTCUSDT"', b'"i":"1m"', b'"c":"2.5"'])
+def test_bytes_that_are_no_utf8_inside_a_sound_frame_raise_nothing(at: bytes) -> None:
+    good = frame(x=True)
+    assert at in good
+    broken = good.replace(at, at[:-2] + b'\xff"')
+    assert isinstance(decoder().read(broken, 0.0), Unreadable)
+
+
+@pytest.mark.parametrize("broken", [b"\xff\xfe\x80", b"\xc3\x28"])
+def test_a_text_that_is_no_utf_8_is_unreadable(broken: bytes) -> None:
+    for where in (b'"kline"', b'"BTCUSDT"', b'"1m"'):
+        data = frame(x=True).replace(where, where[:3] + broken + where[3:])
+        assert broken in data
+        assert isinstance(decoder().read(data, 0.0), Unreadable)
+
+
 def test_a_name_that_is_escaped_in_the_envelope_is_heard_too() -> None:
     d = decoder("1m", "币安人生USDT")
     text = frame(s="币安人生USDT", x=True)

@@ -149,7 +149,7 @@ class FrameDecoder:
                 stream.due = now + self._every
         try:
             message = self._frame.decode(frame)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return _control(frame, str(error))
         payload = message.data or message
         if payload.event != "kline" or payload.kline is None:
