@@ -30,6 +30,13 @@ def _models() -> Any:
     return create_loader()
 
 
+def _faults() -> tuple[type[Exception], ...]:
+    """What a client raises: without an answer, and for an answer that is an error."""
+    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+
+    return BotoCoreError, ClientError
+
+
 def connect(
     *,
     region: str | None,
@@ -45,7 +52,7 @@ def connect(
     """
     try:
         from botocore.config import Config  # type: ignore[import-untyped]
-        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+        from botocore.exceptions import BotoCoreError
         from botocore.session import Session  # type: ignore[import-untyped]
     except ImportError:
         raise MissingExtraError("sinks.dynamodb", "dynamodb") from None
@@ -116,11 +123,9 @@ class Table:
         → why some never will be stored, by key. Raises what `translated` makes of faults, RetryLater also if DynamoDB
         leaves items unprocessed until `deadline`.
         """
-        from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
-
         try:
             self._put_all(items, deadline, stored)
-        except (BotoCoreError, ClientError) as error:
+        except _faults() as error:
             if code_of(error) != "ValidationException":
                 raise translated(error, self._name, self._where) from error
             # One item that is too large, say, and DynamoDB refuses its whole batch: look for it by halves.
@@ -157,11 +162,9 @@ class Table:
 
     def _described(self, create: bool) -> str:
         """The table's state; made where it isn't there and `create`. Raises AF6061 for a table of other keys."""
-        from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
-
         try:
             table = self._client.describe_table(TableName=self._name)["Table"]
-        except (BotoCoreError, ClientError) as error:
+        except _faults() as error:
             if code_of(error) != "ResourceNotFoundException":
                 raise translated(error, self._name, self._where) from error
             if not create:
@@ -171,8 +174,6 @@ class Table:
         return str(table["TableStatus"])
 
     def _create(self) -> str:
-        from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
-
         keys = (self._hash, "HASH"), (RANGE, "RANGE")
         try:
             self._client.create_table(
@@ -181,7 +182,7 @@ class Table:
                 KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in keys],
                 BillingMode="PAY_PER_REQUEST",
             )
-        except (BotoCoreError, ClientError) as error:
+        except _faults() as error:
             if code_of(error) != "ResourceInUseException":  # another writer was first
                 raise translated(error, self._name, self._where) from error
         else:
@@ -203,8 +204,6 @@ class Table:
 
     def _let_expire(self, enable: bool) -> None:
         """See that DynamoDB deletes what has expired; where it can't be known or done, say so and go on."""
-        from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
-
         try:
             answer = self._client.describe_time_to_live(TableName=self._name)["TimeToLiveDescription"]
             enabled = answer.get("TimeToLiveStatus") in ("ENABLED", "ENABLING")
@@ -223,7 +222,7 @@ class Table:
                 return
             specification = {"Enabled": True, "AttributeName": EXPIRES}
             self._client.update_time_to_live(TableName=self._name, TimeToLiveSpecification=specification)
-        except (BotoCoreError, ClientError) as error:
+        except _faults() as error:
             # An engine without it, no permission, or just switched by another writer: records are stored all the same.
             what = text_of(error) if code_of(error) else error
             _LOG.warning("table '%s': TTL could not be enabled on '%s': %s", self._name, EXPIRES, what)
