@@ -23,7 +23,7 @@ from alpha_forge.runtime.delivery.log import MemoryLog
 from alpha_forge.runtime.delivery.outbox import Outbox
 from alpha_forge.runtime.delivery.worker import SinkWorker
 from alpha_forge.runtime.emitter import SignalEmitter
-from alpha_forge_sdk import Params, Prediction, RetryLater, Sink
+from alpha_forge_sdk import Params, Prediction, Rejected, RetryLater, Sink
 
 DEADLINE = 30.0
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -394,6 +394,27 @@ def test_dropping_the_oldest_is_counted_and_told_once(log, caplog):
     emitter.start()
     emitter.close()
     assert got == list(range(30, 40))
+
+
+@pytest.mark.parametrize("on_backlog", ["stop", "drop_oldest"])
+def test_dead_letters_obey_the_limit_too(log, on_backlog):
+    def take(values: list[float]) -> None:
+        raise Rejected(dict.fromkeys(range(len(values)), "never"))
+
+    emitter = emitter_of(log, [spec("one", make_sink(take))], max_backlog=10, on_backlog=on_backlog)
+    emitter.start()
+    for start in (0, 8):
+        emitter.emit([prediction(n) for n in range(start, start + 8)])
+        until(lambda: log.backlog("one") == 0)
+    if on_backlog == "stop":
+        with pytest.raises(AlphaForgeError, match="sink one has 16 dead letters; the limit is 10"):
+            emitter.emit([prediction(16)])
+    else:
+        emitter.emit([prediction(16)])
+        kept = [d.prediction.value for d in log.dead_letters("one")]
+        assert kept[:10] == list(range(6, 16))
+    with pytest.raises(SinkEmitError, match="rejected"):
+        emitter.close()
 
 
 def test_a_full_disk_is_waited_for_and_then_ends_the_run_with_nothing_half_written(

@@ -46,6 +46,7 @@ class SignalEmitter:
         self._max_backlog = max_backlog
         self._drop = on_backlog == "drop_oldest"
         self._dropping: set[str] = set()
+        self._rejected_at_count: dict[str, int] = {}
         self._started = False
 
     def start(self) -> None:
@@ -65,11 +66,33 @@ class SignalEmitter:
         for worker in self.workers:
             if worker.failure is not None:
                 raise worker.failure  # its part of the log can't be read: going on would pile up what it never gets
+            self._bound_dead_letters(worker)
             if self.log.backlog(worker.name) > self._max_backlog:
                 self._over(worker)
             elif worker.name in self._dropping and not self.log.backlog(worker.name):
                 self._dropping.discard(worker.name)
         return new
+
+    def _bound_dead_letters(self, worker: SinkWorker) -> None:
+        """Dead letters obey the backlog's limit too, or a sink that rejects everything would fill the disk. They are
+        counted at the start and each time that the sink has rejected some share of the limit."""
+        seen = self._rejected_at_count.get(worker.name)
+        if seen is not None and worker.status.rejected - seen < max(1, self._max_backlog // 100):
+            return
+        self._rejected_at_count[worker.name] = worker.status.rejected
+        count = self.log.dead_letter_count(worker.name)
+        if count <= self._max_backlog:
+            return
+        what = f"sink {worker.name} has {count} dead letters; the limit is {self._max_backlog}"
+        if not self._drop:
+            raise AlphaForgeError(
+                "AF6046",
+                what,
+                "see why with 'alpha_forge outbox show', then retry or drop them; or raise delivery.max_backlog, "
+                "or let the oldest go with delivery.on_backlog: drop_oldest",
+            )
+        self.log.drop_dead_letters(worker.name, self._max_backlog)
+        log.error("%s, so the oldest are dropped", what)
 
     def _over(self, worker: SinkWorker) -> None:
         cause = worker.status.last_error or "it does not take them as fast as they come"

@@ -96,6 +96,12 @@ class DeliveryLog(Protocol):
     def dead_letters(self, sink: str) -> list[DeadLetter]:
         """The sink's dead letters, oldest record first."""
 
+    def dead_letter_count(self, sink: str) -> int:
+        """How many dead letters the sink has."""
+
+    def drop_dead_letters(self, sink: str, keep: int) -> int:
+        """Remove the sink's oldest dead letters so that `keep` are left; returns how many."""
+
     def drop_oldest(self, sink: str, keep: int) -> int:
         """Move the sink's cursor so that `keep` records are left; returns how many it never gets."""
 
@@ -253,6 +259,17 @@ class MemoryLog:
     def dead_letters(self, sink: str) -> list[DeadLetter]:
         with self._changed:
             return list(self._cursors[sink].letters)
+
+    def dead_letter_count(self, sink: str) -> int:
+        with self._changed:
+            return len(self._cursors[sink].letters)
+
+    def drop_dead_letters(self, sink: str, keep: int) -> int:
+        with self._changed:
+            letters = self._cursors[sink].letters
+            gone = max(0, len(letters) - keep)
+            del letters[:gone]
+            return gone
 
     def drop_oldest(self, sink: str, keep: int) -> int:
         with self._changed:

@@ -331,6 +331,19 @@ class Outbox:
             for r in rows
         ]
 
+    def dead_letter_count(self, sink: str) -> int:
+        with self._reading, self._explained():
+            query = "SELECT count(*) FROM dead_letters WHERE sink = ?"
+            return int(self._reader.execute(query, (sink,)).fetchone()[0])
+
+    def drop_dead_letters(self, sink: str, keep: int) -> int:
+        with self._writing, self._explained(), self._transaction(self._moving) as db:
+            return db.execute(
+                "DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE sink = ? "
+                "ORDER BY place DESC LIMIT -1 OFFSET ?)",
+                (sink, keep),
+            ).rowcount
+
     def drop_oldest(self, sink: str, keep: int) -> int:
         with self._writing, self._explained():
             cursor = self._cursors[sink]
@@ -420,5 +433,7 @@ class Outbox:
                     log.error(
                         "the delivery log can't be written: %s; trying for %g s", fault or error, PATIENCE
                     )
+                with suppress(sqlite3.Error):  # what is in the write-ahead log twice gives room back
+                    self._appending.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 if fault is None or now >= until or self._pacing.wait(self._hurry, PAUSE):
                     raise explained(self.path, error) from error

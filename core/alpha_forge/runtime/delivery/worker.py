@@ -122,6 +122,12 @@ class SinkWorker:
             self.failure = error
             self.status.last_error = one_line(error)
             log.error("sink %s: delivery ends: %s", self.name, self.status.last_error)
+        except Exception as error:
+            # No thread to be had, or a fault of ours: never a worker that has gone without a word.
+            text = one_line(error, self._secrets)
+            self.failure = AlphaForgeError("AF9001", f"delivery to {self.name} ended: unexpected {text}")
+            self.status.last_error = text
+            log.exception("sink %s: delivery ends", self.name)
         finally:
             if self._caller is not None:
                 self._caller.end()
