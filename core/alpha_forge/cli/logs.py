@@ -21,8 +21,10 @@ class _Json(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
-def set_up(log_format: str, *, quiet: bool = False, verbose: bool = False) -> None:
-    """Send the logs of Alpha Forge to standard error; those of libraries from warnings up."""
+def set_up(
+    log_format: str, *, quiet: bool = False, verbose: bool = False, least: int = logging.NOTSET
+) -> None:
+    """Send the logs of Alpha Forge to standard error, from `least` up; those of libraries from warnings up."""
     handler = logging.StreamHandler(sys.stderr)
     if log_format == "json":
         handler.setFormatter(_Json())
@@ -33,4 +35,4 @@ def set_up(log_format: str, *, quiet: bool = False, verbose: bool = False) -> No
     root.setLevel(logging.WARNING)
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     for name in ("alpha_forge", "alpha_forge_sdk", "alpha_forge_plugins"):
-        logging.getLogger(name).setLevel(level)
+        logging.getLogger(name).setLevel(max(level, least))

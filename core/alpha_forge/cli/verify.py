@@ -69,9 +69,8 @@ def verify(
     from alpha_forge.cli.logs import set_up
     from alpha_forge.runtime.recording.reader import is_recording
 
-    set_up("text", quiet=True)
     # Faults are what the runs are for; each would be a warning.
-    logging.getLogger().setLevel(logging.CRITICAL if quiet else logging.ERROR)
+    set_up("text", least=logging.CRITICAL if quiet else logging.ERROR)
     if is_recording(target):
         return _verify_recording(target, config, overrides, form, other_versions=other_versions)
     return _verify_config(target, overrides, form, runs=runs, bars=bars, seed=seed, speed=speed)
