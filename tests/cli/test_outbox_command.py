@@ -234,6 +234,19 @@ def test_a_damaged_log_is_never_made_anew_and_gives_back_what_is_readable(desk):
     log.close()
 
 
+def test_a_recovery_that_was_killed_goes_on_where_it_was(desk):
+    """Killed between taking the damaged file away and putting the saved one in its place."""
+    file = path(desk)
+    file.rename(file.with_name(file.name + ".recovered"))
+    with pytest.raises(Exception, match="the file itself is missing"):
+        Outbox(file, "desk")
+    assert "AF6042" in call("list", "config.yaml", code=3).stderr
+    assert as_json("recover", "config.yaml")["records"] == 10
+    log = reopened(desk)
+    assert (log.backlog("file"), log.backlog("other")) == (5, 10)
+    log.close()
+
+
 def test_where_nothing_is_readable_recover_says_so_and_begins_anew(desk):
     file = path(desk)
     file.write_bytes(b"not a database at all" * 500)

@@ -73,7 +73,8 @@ def recover(path: Path) -> Recovery:
         raise AlphaForgeError(
             "AF6044", f"the delivery log {path} can't be recovered: {error.strerror or error}", "make room"
         ) from error
-    return _counted(path, aside)
+    # A recovery that was interrupted and is ended now had put the damaged file aside under its own time.
+    return _counted(path, max(path.parent.glob(f"{path.name}.damaged-*Z"), default=aside))
 
 
 def _refuse_a_sound_one(path: Path) -> None:

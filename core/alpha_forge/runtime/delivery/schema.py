@@ -198,6 +198,8 @@ def disk_fault(error: sqlite3.Error) -> str | None:
 def explained(path: Path, error: sqlite3.Error) -> AlphaForgeError:
     """The AlphaForgeError for what SQLite said about the file."""
     fault = disk_fault(error)
+    if isinstance(error, sqlite3.ProgrammingError):
+        fault = "it is closed already"
     if fault is None:
         return DamagedLogError(path, error)
     return AlphaForgeError(

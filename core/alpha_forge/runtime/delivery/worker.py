@@ -144,7 +144,8 @@ class SinkWorker:
         opened: list[Sink] = []  # close follows every path that calls open, a failed open included
         try:
             sink = self._call(lambda: self.spec.plugin(self.spec.params))
-            self._call(partial(_open, sink, opened))
+            # What is right for a batch may be too short for reading an index or making a table.
+            self._call(partial(_open, sink, opened), least=self.spec.plugin.timeout)
             self._deliver(sink)
             fault = None
         except _LogError as error:
@@ -164,9 +165,9 @@ class SinkWorker:
         self._close(opened)
         return fault
 
-    def _call(self, function: Callable[[], Any]) -> Any:
+    def _call(self, function: Callable[[], Any], least: float = 0.0) -> Any:
         assert self._caller is not None
-        return self._caller.call(function, self._timeout)
+        return self._caller.call(function, max(self._timeout, least))
 
     def _close(self, sinks: Sequence[Sink]) -> None:
         for sink in sinks:
