@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 
 from alpha_forge.contracts.types import Prediction
-from alpha_forge.runtime.delivery.log import MemoryLog
+from alpha_forge.runtime.delivery.outbox import Outbox
 from alpha_forge.runtime.runner import RealTimeRunner
 from benchmarks.checkpoints import write_random
 from benchmarks.graphs import COLUMNS, F12, FRAME, compiled, config
@@ -42,7 +42,7 @@ def run(*, quick: bool) -> CaseResult:
     """Milliseconds at 20, 100 and 500 symbols; the model is a BiLSTM of 12 columns, 30 bars, 2 × 64."""
     result = CaseResult(
         "tick",
-        "all bars of a close come at once; from the last one to all predictions in the log (in memory)",
+        "all bars of a close come at once; from the last one to all predictions in the log, committed and synced",
         "ms",
         OURS,
     )
@@ -112,7 +112,7 @@ def _ticks(result: CaseResult, symbols: int, ticks: int, *, model: bool) -> tupl
                 bare.append(time.perf_counter() - start)
 
             source = BurstSource(bars, WARM, between, started)
-            runner = RealTimeRunner(document, dag, sources={FRAME: source})
+            runner = RealTimeRunner(document, dag, sources={FRAME: source}, state_dir=folder / "state")
             with quiet():
                 summary = asyncio.run(runner.run())
         assert summary.emitted == symbols * (ticks + WARM_TICKS), "not every bar gave its prediction"
@@ -165,7 +165,7 @@ class _Stamps:
     def __init__(self, symbols: int) -> None:
         self.appended: list[float] = []
         self.newest: dict[str, float] = {}
-        self.log: MemoryLog | None = None
+        self.log: Outbox | None = None
         self.sinks: list[str] = []
         self._symbols = symbols
         self._missing = symbols
@@ -200,20 +200,20 @@ class _Stamps:
 def _stamped_log(symbols: int) -> Iterator[_Stamps]:
     """The delivery log, with a note of the instant at which each append has returned."""
     stamps = _Stamps(symbols)
-    append, register = MemoryLog.append, MemoryLog.register
+    append, register = Outbox.append, Outbox.register
 
-    def noted_append(self: MemoryLog, predictions: Sequence[Prediction]) -> int:
+    def noted_append(self: Outbox, predictions: Sequence[Prediction]) -> int:
         new = append(self, predictions)
         stamps.note(predictions)
         return new
 
-    def noted_register(self: MemoryLog, sink: str, frame: str, column: str) -> None:
+    def noted_register(self: Outbox, sink: str, frame: str, column: str) -> None:
         stamps.log = self
         stamps.sinks.append(sink)
         register(self, sink, frame, column)
 
     with (
-        mock.patch.object(MemoryLog, "append", noted_append),
-        mock.patch.object(MemoryLog, "register", noted_register),
+        mock.patch.object(Outbox, "append", noted_append),
+        mock.patch.object(Outbox, "register", noted_register),
     ):
         yield stamps
