@@ -90,7 +90,9 @@ class Timer(DataSource):
 
         @model_validator(mode="after")
         def _fits(self) -> Timer.Params:
-            if self.at is not None and Interval.parse(self.interval).seconds > _DAY.total_seconds():
+            if self.at is None:
+                return self
+            if Interval.parse(self.interval).seconds > _DAY.total_seconds():
                 raise ValueError(
                     "with `at` the interval is at most 1d: choose one on whose grid the times lie"
                 )

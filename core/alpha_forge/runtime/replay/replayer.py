@@ -151,7 +151,8 @@ class Replayer:
         """On the compute thread: one chunk through the graph."""
         self._count(chunk)
         began = time.perf_counter()
-        for made in self._graph.run(chunk.start, chunk.end, chunk.histories):
+        last = chunk.end >= self._report.end
+        for made in self._graph.run(chunk.start, chunk.end, chunk.histories, last=last):
             kept = kept_rows(made, self._start, self._grid)
             if len(kept):
                 self._note(made, kept)

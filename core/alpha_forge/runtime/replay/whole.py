@@ -78,8 +78,13 @@ class WholeGraph:
             if isinstance(step, RecursiveStep):
                 step.known_from(self._known[step.node.frame])
 
-    def run(self, start: int, end: int, histories: Mapping[str, History]) -> Iterator[FrameChunk]:
-        """The rows with ``start < ts <= end`` (ns) of every frame that something is wanted of, columns as wanted."""
+    def run(
+        self, start: int, end: int, histories: Mapping[str, History], *, last: bool = True
+    ) -> Iterator[FrameChunk]:
+        """The rows with ``start < ts <= end`` (ns) of every frame that something is wanted of, columns as wanted.
+
+        ``last`` says that no later range follows; here nothing depends on it.
+        """
         for node in self._nodes:
             frame = self._frames[node.frame]
             try:
