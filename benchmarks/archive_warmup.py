@@ -144,7 +144,7 @@ def _run(what: str, url: str, folder: str, began: float) -> dict[str, float]:
     summary = asyncio.run(runner.run())
     history = runner.history
     assert history is not None
-    counts = history.counts + history._archive.counts
+    counts = history.totals
     assert summary.warmup is not None
     return {
         WHOLE: runner.warmed - began,

@@ -98,8 +98,8 @@ def run_once(
     start = end - bars * HOUR
 
     async def run() -> tuple[dict[str, list[BarBlock]], Any]:
-        async with made(paper, folder, **options) as (history, archive):
-            return await fetched(history, symbols, start, end), history.counts + archive.counts
+        async with made(paper, folder, **options) as (history, _):
+            return await fetched(history, symbols, start, end), history.totals
 
     found, counts = asyncio.run(soon(run()))
     for symbol in symbols:

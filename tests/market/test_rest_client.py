@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpcore
@@ -16,10 +17,11 @@ from alpha_forge_plugins.market.binance import rest_client
 from alpha_forge_plugins.market.binance.budget import MINUTE, WeightBudget
 from alpha_forge_plugins.market.binance.rest_client import RestClient, shared_budget
 from alpha_forge_plugins.market.binance.venue import SPOT, USDM
-from alpha_forge_sdk import Interval, SourceError
+from alpha_forge_plugins.market.binance_futures import BinanceFutures
+from alpha_forge_sdk import Interval, SourceContext, SourceError, SystemClock
 
 from .paper_exchange import MS, Clock, Paper, at_ms
-from .support import soon
+from .support import hosted, soon
 
 T0_MS = at_ms("2026-01-20T10:30:20")
 KLINES = "/fapi/v1/klines"
@@ -51,6 +53,27 @@ def test_clients_share_the_budget_of_one_host_and_one_counter() -> None:
     assert shared_budget(run, "http://127.0.0.1:8080", USDM) is not ours
     assert shared_budget({}, "https://fapi.binance.com", USDM) is not ours
     assert (ours.limit, shared_budget(run, "https://api.binance.com", SPOT).limit) == (2400, 6000)
+
+
+def test_sources_of_one_run_share_it_by_their_context(tmp_path: Path) -> None:
+    async def run(url: str) -> None:
+        params = BinanceFutures.Params.model_validate(
+            {"universe": ["BTCUSDT"], "interval": "1h", "endpoints": url}
+        )
+        first, second, other = (BinanceFutures(params) for _ in range(3))
+        clock = SystemClock()
+        context = SourceContext(clock, tmp_path, {})
+        for source, its in ((first, context), (second, context), (other, SourceContext(clock, tmp_path, {}))):
+            await source.open(its)
+        budgets = [source._rest.budget for source in (first, second, other) if source._rest is not None]
+        assert budgets[0] is budgets[1]
+        assert budgets[2] is not budgets[0]
+        assert list(context.shared.values()) == [budgets[0]]
+        for source in (first, second, other):
+            await source.close()
+
+    with hosted(symbols=("BTCUSDT",)) as host:
+        asyncio.run(soon(run(host.url)))
 
 
 def test_two_clients_together_stay_within_every_minute() -> None:
@@ -288,6 +311,15 @@ def test_a_server_without_tls_is_named() -> None:
             with pytest.raises(SourceError) as error:
                 await client.get(KLINES, {}, 1)
         assert error.value.code == "AF5018"
+        source = BinanceFutures(
+            BinanceFutures.Params.model_validate(
+                {"universe": ["BTCUSDT"], "interval": "1h", "endpoints": f"https://127.0.0.1:{port}"}
+            )
+        )
+        with pytest.raises(SourceError) as error:
+            await source.find_clock()
+        assert error.value.code == "AF5018"
+        await source.close()
         server.close()
 
     asyncio.run(soon(run()))

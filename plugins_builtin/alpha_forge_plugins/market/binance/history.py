@@ -40,6 +40,11 @@ class History:
         self._listed: dict[str, tuple[int, int]] = {}
         self.counts: Counter[str] = Counter()
 
+    @property
+    def totals(self) -> Counter[str]:
+        """``counts`` and the archive's."""
+        return self.counts + self._archive.counts
+
     async def blocks(self, symbols: Sequence[str], start: int, end: int) -> AsyncIterator[BarBlock]:
         """Closed bars with start < ts <= end; a symbol's blocks come together and in order."""
         interval = self._interval
@@ -47,7 +52,7 @@ class History:
         end = interval.floor(await self._rest.final_until(end))
         if end <= start or not symbols:
             return
-        before = self.counts + self._archive.counts
+        before = self.totals
         plans = await self._plans(symbols, start, end)
         parts = ((symbol, part) for symbol, its in plans.items() for part in its.parts(interval))
         running: deque[asyncio.Task[list[BarBlock]]] = deque()
@@ -67,7 +72,7 @@ class History:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-        self._report(len(symbols), self.counts + self._archive.counts - before)
+        self._report(len(symbols), self.totals - before)
 
     def _report(self, symbols: int, counts: Counter[str]) -> None:
         log.info(

@@ -113,7 +113,7 @@ class BinanceSource(DataSource):
     async def find_clock(self) -> Clock | None:
         """The clock of a local exchange, which tells its time under ``/sandbox/clock``; None for Binance.
 
-        Raises SourceError AF5001 if an exchange that is not Binance's public one can't be reached.
+        Raises SourceError if an exchange that isn't Binance's public one can't be reached (AF5001) or trusted (AF5018).
         """
         if self.params.endpoints.public:
             return None
@@ -129,6 +129,8 @@ class BinanceSource(DataSource):
         """(ns as of now, speed, held) as the exchange tells them; None if it keeps no clock of its own."""
         import httpx
 
+        from alpha_forge_plugins.market.binance.rest_client import tls_failure, untrusted
+
         url = f"{self.params.endpoints.rest}/sandbox/clock"
         causes: list[str] = []
         while True:
@@ -137,6 +139,8 @@ class BinanceSource(DataSource):
                 answer = await self._client("rest").get(url)
                 break
             except httpx.TransportError as error:
+                if (untold := tls_failure(error)) is not None:
+                    raise untrusted(url, untold) from None
                 causes.append(f"{type(error).__name__}: {error}")
             if len(causes) == _CLOCK_ATTEMPTS:
                 # Going on by the machine's clock would be silently wrong for the whole run.
@@ -183,7 +187,7 @@ class BinanceSource(DataSource):
         """Reach the exchange, learn its budget and its time, and check that it trades every symbol.
 
         Raises SourceError: AF5001 unreachable, AF5003 a symbol that isn't traded, AF5004 a location that it
-        doesn't serve, AF5005 an answer that isn't the exchange's.
+        doesn't serve, AF5005 an answer that isn't the exchange's, AF5018 a server that can't be trusted.
         """
         from alpha_forge_plugins.market.binance.archive_client import ArchiveClient
         from alpha_forge_plugins.market.binance.history import History
