@@ -139,6 +139,18 @@ def test_the_statement_of_the_refusal_makes_a_table_that_is_taken(
     assert server.query(f"SELECT count() FROM {table} FINAL") == "3\n"
 
 
+def test_the_table_of_the_how_to_is_the_one_that_the_sink_makes(
+    params: Mapping[str, Any], server: ClickHouse, table: str
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/howto/clickhouse.md").read_text(encoding="utf-8")
+    (statement,) = (part for part in page.split("```text\n")[1:] if part.startswith("CREATE TABLE"))
+    server.query(statement.partition("```")[0].replace("predictions", table, 1))
+    shown = server.query(f"SHOW CREATE TABLE {table}")
+    server.query(f"DROP TABLE {table} SYNC")
+    stored(params, made_predictions(3), create_table=True)
+    assert server.query(f"SHOW CREATE TABLE {table}") == shown
+
+
 def test_further_columns_and_months_as_partitions_are_taken(
     params: Mapping[str, Any], server: ClickHouse, table: str
 ) -> None:
