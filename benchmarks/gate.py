@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -132,9 +131,7 @@ class Message(msgspec.Struct, gc=False):
     data: _Data
 
 
-def by_json(
-    message: bytes, loads: Callable[[bytes], Any] = json.loads
-) -> tuple[int, float, float, float, float, float]:
+def by_json(message: bytes) -> tuple[int, float, float, float, float, float]:
     """A closed bar as a client without a schema reads it."""
-    k = loads(message)["data"]["k"]
+    k = json.loads(message)["data"]["k"]
     return k["t"], float(k["o"]), float(k["h"]), float(k["l"]), float(k["c"]), float(k["v"])

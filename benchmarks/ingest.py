@@ -8,8 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -20,11 +19,12 @@ from alpha_forge.runtime.feed import Feed
 from alpha_forge_plugins.market.binance_futures import BinanceFutures
 from alpha_forge_sdk import SourceContext, SystemClock
 from benchmarks.blaster import messages
+from benchmarks.feature_stage import PEERS_PYTHON
 from benchmarks.gate import Message, by_json
 from benchmarks.graphs import FRAME, compiled, config
 from benchmarks.market import close_of, names, random_bars
 from benchmarks.results import CaseResult, Goal
-from benchmarks.timing import in_turn, per_unit
+from benchmarks.timing import Turn, in_turn, per_unit
 
 OURS = "ours: socket → source → feed → gate → frame"
 BARE = "websockets alone: received and thrown away"
@@ -43,7 +43,11 @@ def run(*, quick: bool) -> CaseResult:
     texts = messages(random_bars(SYMBOLS, 1).values[0], 0, closed=True)
     decode = msgspec.json.Decoder(Message, strict=False).decode
     cpu: list[float] = []
-    with _exchange(SYMBOLS, bars, PASSES) as port, tempfile.TemporaryDirectory() as folder:
+    with (
+        ExitStack() as peers,
+        _exchange(SYMBOLS, bars, PASSES) as port,
+        tempfile.TemporaryDirectory() as folder,
+    ):
 
         def ours() -> float:
             path = _Path(port, Path(folder), bars)
@@ -59,10 +63,10 @@ def run(*, quick: bool) -> CaseResult:
             DECODE: per_unit(lambda: [decode(text) for text in texts], len(texts)),
             JSON: per_unit(lambda: [by_json(text) for text in texts], len(texts)),
         }
-        if find_spec("orjson") is not None:
-            import orjson
-
-            turns[ORJSON] = per_unit(lambda: [by_json(text, orjson.loads) for text in texts], len(texts))
+        if PEERS_PYTHON.exists():
+            turns[ORJSON] = peers.enter_context(_orjson(texts, Path(folder)))
+        else:
+            result.notes.append("orjson was left out: `make bench-peers` installs it")
         found = in_turn(turns, 2 if quick else 9)
     for name, samples in found.items():
         result.add(name, f"{SYMBOLS} streams", samples, MICRO)
@@ -91,6 +95,32 @@ def _exchange(symbols: int, bars: int, passes: int) -> Iterator[int]:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@contextmanager
+def _orjson(texts: list[bytes], folder: Path) -> Iterator[Turn]:
+    """Turns of a child that decodes the same messages with orjson."""
+    path = folder / "messages.txt"
+    path.write_bytes(b"\n".join(texts))
+    command = [str(PEERS_PYTHON), "-m", "benchmarks.orjson_peer", str(path)]
+    child = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PEERS_PYTHON.parents[3]
+    )
+    stdin, stdout = child.stdin, child.stdout
+    assert stdin is not None
+    assert stdout is not None
+
+    def turn() -> float:
+        stdin.write("\n")
+        stdin.flush()
+        return float(stdout.readline())
+
+    try:
+        yield turn
+    finally:
+        stdin.close()
+        stdout.close()
+        child.wait()
 
 
 class _Path:
