@@ -112,6 +112,9 @@ class _Draw:
         return Rule(kind, Moment(begin), symbols=(self.rng.choice(self.symbols),))
 
 
+LONGEST_LAG: Final = 25_000
+"""Exchange ms by which REST lags behind at most in a random script."""
+
 _OPTIONS: Final[dict[str, Callable[[_Draw], dict[str, Any]]]] = {
     "disconnect": lambda draw: {"reset": draw.rng.random() < 0.5},
     "close": lambda draw: {"code": draw.rng.choice((1000, 1001, 1011, 1012, 1013))},
@@ -131,7 +134,8 @@ _OPTIONS: Final[dict[str, Callable[[_Draw], dict[str, Any]]]] = {
     "http_418": lambda draw: {"ban": draw.span(0.1, 1.0)},
     "http_5xx": lambda draw: {"status": draw.rng.choice((500, 502, 503, 504))},
     "slow_body": lambda draw: {"span": draw.rng.randint(50, 300)},
-    "rest_lag": lambda draw: {"lag": draw.span(0.1, 0.9)},
+    # Longer than a client waits before it believes that a bar does not exist, a lag is no other thing than a hole.
+    "rest_lag": lambda draw: {"lag": min(draw.span(0.1, 0.9), LONGEST_LAG)},
     # A clock that is ahead would make bars in progress look closed; one that is behind costs only time.
     "wrong_clock": lambda draw: {"offset": -draw.span(0.01, 0.5)},
     "stale_listing": lambda draw: {"lag": draw.rng.randint(1, 3) * 86_400_000},
