@@ -323,6 +323,8 @@ def opening(params: Mapping[str, Any]) -> SourceError:
         (PLAIN.replace("high Float64", "high Decimal(38, 8)"), "high is Decimal(38, 8)"),
         (PLAIN.replace("high Float64", "high String"), "high is String"),
         (PLAIN.replace("symbol String", "symbol UInt32"), "symbol is UInt32 instead of a String"),
+        (PLAIN.replace("symbol String", "symbol FixedString(9)"), "symbol is FixedString(9)"),
+        (PLAIN.replace("symbol String", "symbol Array(String)"), "symbol is Array(String)"),
     ],
 )
 def test_a_table_without_the_columns_is_refused_at_open(tmp_path: Path, columns: str, seen: str) -> None:

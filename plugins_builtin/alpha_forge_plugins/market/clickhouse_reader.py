@@ -28,7 +28,7 @@ _FLOATS = re.compile(r"Float(32|64)|U?Int(8|16|32)")
 _DECIMAL = re.compile(r"Decimal\((\d+), (\d+)\)")
 _DECIMAL64 = 18
 _TIME = re.compile(r"DateTime(64)?(\(.*\))?")
-_TEXT = re.compile(r"(Low|Fixed)?.*String\)?|Enum(8|16)\(.*\)")
+_TEXT = re.compile(r"(LowCardinality\()?(Nullable\()?String\)*")
 _EXACT = 2**53
 """Up to here every integer is a float64."""
 
