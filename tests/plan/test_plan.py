@@ -143,3 +143,23 @@ def test_text_and_json_tell_the_same():
         "features.rsi(close) → rsi_14",
     ):
         assert part in text
+
+
+LATE = """
+- transform: {using: transforms.resample, inputs: {frame: base}, outputs: {frame: four}, params: {interval: 4h}}
+- features: {using: features.sma, inputs: {column: base.close}, outputs: {columns: [mean]}, params: {window: 3}, on: [ON], emits: [made]}
+- features: {using: features.sma, inputs: {column: base.mean}, outputs: {columns: [mean_of]}, params: {window: 3}, on: [made]}
+- transform: {using: transforms.align, inputs: {left: four, right: base}, outputs: {frame: both}, params: {columns: [COLUMN], suffix: _1h}}
+- features: {using: features.sma, inputs: {column: both.close}, outputs: {columns: [last]}, params: {window: 2}}
+"""
+
+
+@pytest.mark.parametrize("column", ["mean", "mean_of"])
+def test_a_transform_reads_no_column_that_comes_after_its_rows_bars(column):
+    steps = LATE.replace("COLUMN", column)
+    with pytest.raises(ConfigError) as caught:
+        plan(steps.replace("ON", "frame.four"), column="both.last")
+    assert [found.code for found in caught.value.diagnostics] == ["AF4022"]
+    assert f"reads base.{column}, which comes to its row by frame.four" in str(caught.value)
+    # The same columns made by the frame's own bars are there in time.
+    assert plan(steps.replace("ON", "data.binance_1h"), column="both.last").frames["both"]

@@ -19,6 +19,7 @@ def build_flows(
     """
     steps = [n for n in nodes if n.kind in ("features", "model")]
     _check_events(frames, steps, diagnostics)
+    _check_transforms(frames, nodes, steps, diagnostics)
     triggers: dict[tuple[str, str], list[Node]] = {(f.event, f.name): [] for f in frames.values()}
     for node in steps:
         for event in node.on or (frames[node.frame].event,):
@@ -70,6 +71,40 @@ def _check_events(frames: Mapping[str, FrameSpec], steps: Sequence[Node], diagno
                     "choose another name, for example signal.generated",
                 )
     _check_circles(steps, diagnostics)
+
+
+def _check_transforms(
+    frames: Mapping[str, FrameSpec], nodes: Sequence[Node], steps: Sequence[Node], diagnostics: Diagnostics
+) -> None:
+    """A transform reads a row when its bars are in: columns that come to it later, by the close of another frame or by
+    a tick, would be there or not as arrivals had it."""
+    late = _late_columns(frames, steps)
+    for node in nodes:
+        for frame, columns in zip(node.source_frames, node.source_columns, strict=True):
+            for column in columns:
+                event = late.get((frame, column))
+                if event is not None:
+                    diagnostics.error(
+                        "AF4022",
+                        f"'{node.using}' reads {frame}.{column}, which comes to its row by {event}, after the bars",
+                        (*node.path, "inputs"),
+                        "let the step that makes the column run on its own frame's bars, or leave the column out",
+                    )
+
+
+def _late_columns(frames: Mapping[str, FrameSpec], steps: Sequence[Node]) -> dict[tuple[str, str], str]:
+    """(frame, column) → the event by which it comes, of columns that another frame's event brings."""
+    foreign = {spec.event: spec.name for spec in frames.values()}
+    late: dict[tuple[str, str], str] = {}
+    by: dict[str, str] = {}
+    for _ in steps:  # published events hand lateness on, at most once around
+        for node in steps:
+            for event in node.on:
+                source = by.get(event) or (event if foreign.get(event, node.frame) != node.frame else None)
+                if source is not None:
+                    late.update(dict.fromkeys(((node.frame, c) for c in node.outputs), source))
+                    by.update(dict.fromkeys(node.emits, source))
+    return late
 
 
 def _check_circles(steps: Sequence[Node], diagnostics: Diagnostics) -> None:
