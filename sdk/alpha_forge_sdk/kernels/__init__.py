@@ -10,16 +10,21 @@ from __future__ import annotations
 
 from alpha_forge_sdk.kernels.changes import difference, lag, rate_of_change, true_range
 from alpha_forge_sdk.kernels.compiling import jit
+from alpha_forge_sdk.kernels.extremes import (
+    level_distances,
+    rolling_argmax,
+    rolling_argmin,
+    rolling_max,
+    rolling_min,
+    rolling_rank,
+)
 from alpha_forge_sdk.kernels.panel import cross_rank, cross_zscore
 from alpha_forge_sdk.kernels.recursive import atr, ema, macd, rsi, wilder
 from alpha_forge_sdk.kernels.rolling import (
-    level_distances,
     mean_rate_of_change,
     ratio_to_mean,
     rolling_bands,
-    rolling_max,
     rolling_mean,
-    rolling_min,
     rolling_return_std,
     rolling_std,
     rolling_sum,
@@ -39,10 +44,13 @@ __all__ = [
     "mean_rate_of_change",
     "rate_of_change",
     "ratio_to_mean",
+    "rolling_argmax",
+    "rolling_argmin",
     "rolling_bands",
     "rolling_max",
     "rolling_mean",
     "rolling_min",
+    "rolling_rank",
     "rolling_return_std",
     "rolling_std",
     "rolling_sum",

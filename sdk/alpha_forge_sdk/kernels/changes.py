@@ -23,22 +23,23 @@ ONE_COLUMN = f"{OUTPUT}({COLUMN}, intp)"
 
 
 @jit
-def _blank(out: Array, rows: int) -> None:
-    """NaN into the first `rows` rows."""
-    for t in range(min(rows, out.shape[0])):
+def _blank(values: Array, rows: int) -> Array:
+    """An output for `values`: its first `rows` rows are NaN, the others not yet written."""
+    out = np.empty(values.shape)
+    for t in range(min(rows, len(out))):
         row = out[t]
         for s in range(row.shape[0]):
             row[s] = np.nan
+    return out
 
 
 @jit(signature=ONE_COLUMN)
 def lag(values: Array, period: int) -> Array:
-    """The value `period` bars ago."""
+    """The value `period` bars ago (pandas shift)."""
     if period < 0:
         raise ValueError("a lag must not be negative: it would read the future")
     bars, symbols = values.shape
-    out = np.empty((bars, symbols))
-    _blank(out, period)
+    out = _blank(values, period)
     for t in range(period, bars):
         row, before = out[t], values[t - period]
         for s in range(symbols):
@@ -52,8 +53,7 @@ def difference(values: Array, period: int) -> Array:
     if period < 1:
         raise ValueError("period must be at least 1")
     bars, symbols = values.shape
-    out = np.empty((bars, symbols))
-    _blank(out, period)
+    out = _blank(values, period)
     for t in range(period, bars):
         row, now, before = out[t], values[t], values[t - period]
         for s in range(symbols):
@@ -67,8 +67,7 @@ def rate_of_change(values: Array, period: int) -> Array:
     if period < 1:
         raise ValueError("period must be at least 1")
     bars, symbols = values.shape
-    out = np.empty((bars, symbols))
-    _blank(out, period)
+    out = _blank(values, period)
     for t in range(period, bars):
         row, now, before = out[t], values[t], values[t - period]
         for s in range(symbols):
@@ -85,8 +84,7 @@ def true_range(high: Array, low: Array, close: Array) -> Array:
     if high.shape != close.shape or low.shape != close.shape:
         raise ValueError("high, low and close must have one shape")
     bars, symbols = close.shape
-    out = np.empty((bars, symbols))
-    _blank(out, 1)
+    out = _blank(close, 1)
     for t in range(1, bars):
         row, top, bottom, before = out[t], high[t], low[t], close[t - 1]
         for s in range(symbols):

@@ -1,4 +1,4 @@
-"""Windows over the last bars of each symbol, read again for each bar.
+"""Sums over the last bars of each symbol, and what is made of them, read again for each bar.
 
 All take (bars, symbols) float64, oldest bar first, and give arrays of the same shape. Row t is a function
 of the rows of its window alone, with the same bits whatever else the arrays hold: no running sums, no
@@ -25,75 +25,36 @@ ONE_COLUMN = f"{OUTPUT}({COLUMN}, intp)"
 
 
 @jit
-def _blank(out: Array, rows: int) -> None:
-    """NaN into the first `rows` rows."""
-    for t in range(min(rows, out.shape[0])):
+def _blank(values: Array, window: int, rows: int) -> Array:
+    """An output for `values`: its first `rows` rows are NaN, the others not yet written."""
+    if window < 1:
+        raise ValueError("window must be at least 1")
+    out = np.empty(values.shape)
+    for t in range(min(rows, len(out))):
         row = out[t]
         for s in range(row.shape[0]):
             row[s] = np.nan
+    return out
 
 
 @jit
 def _sum(values: Array, first: int, stop: int, total: Array) -> None:
     """``total`` (symbols,) = sum of the rows first … stop-1, added from the oldest on."""
+    symbols = total.shape[0]
     oldest = values[first]
-    for s in range(total.shape[0]):
+    for s in range(symbols):
         total[s] = oldest[s]
-    for k in range(first + 1, stop):
+    k = first + 1
+    # Four rows a turn halve the time; they are still added one by one.
+    while k + 4 <= stop:
+        a, b, c, d = values[k], values[k + 1], values[k + 2], values[k + 3]
+        for s in range(symbols):
+            total[s] = (((total[s] + a[s]) + b[s]) + c[s]) + d[s]
+        k += 4
+    while k < stop:
         row = values[k]
-        for s in range(total.shape[0]):
+        for s in range(symbols):
             total[s] += row[s]
-
-
-@jit
-def _higher(best: float, x: float) -> float:
-    # Once NaN, always NaN: no comparison with it is true.
-    return x if (x > best) | (x != x) else best
-
-
-@jit
-def _lower(best: float, x: float) -> float:
-    return x if (x < best) | (x != x) else best
-
-
-@jit
-def _highest(values: Array, first: int, stop: int, best: Array) -> None:
-    """``best`` (symbols,) = largest of the rows first … stop-1, NaN if one of them is NaN."""
-    symbols = best.shape[0]
-    oldest = values[first]
-    for s in range(symbols):
-        best[s] = oldest[s]
-    k = first + 1
-    # Four rows a turn halve the time at 20 symbols; they still meet one by one, from the oldest on.
-    while k + 4 <= stop:
-        a, b, c, d = values[k], values[k + 1], values[k + 2], values[k + 3]
-        for s in range(symbols):
-            best[s] = _higher(_higher(_higher(_higher(best[s], a[s]), b[s]), c[s]), d[s])
-        k += 4
-    while k < stop:
-        row = values[k]
-        for s in range(symbols):
-            best[s] = _higher(best[s], row[s])
-        k += 1
-
-
-@jit
-def _lowest(values: Array, first: int, stop: int, best: Array) -> None:
-    """``best`` (symbols,) = smallest of the rows first … stop-1, NaN if one of them is NaN."""
-    symbols = best.shape[0]
-    oldest = values[first]
-    for s in range(symbols):
-        best[s] = oldest[s]
-    k = first + 1
-    while k + 4 <= stop:
-        a, b, c, d = values[k], values[k + 1], values[k + 2], values[k + 3]
-        for s in range(symbols):
-            best[s] = _lower(_lower(_lower(_lower(best[s], a[s]), b[s]), c[s]), d[s])
-        k += 4
-    while k < stop:
-        row = values[k]
-        for s in range(symbols):
-            best[s] = _lower(best[s], row[s])
         k += 1
 
 
@@ -110,28 +71,41 @@ def _moments(values: Array, first: int, stop: int, offset: Array, squares: Array
     for s in range(symbols):
         offset[s] = 0.0
         squares[s] = 0.0
-    for k in range(first, stop):
+    k = first
+    while k + 4 <= stop:
+        a, b, c, d = values[k], values[k + 1], values[k + 2], values[k + 3]
+        for s in range(symbols):
+            x = newest[s]
+            offset[s] = (((offset[s] + (a[s] - x)) + (b[s] - x)) + (c[s] - x)) + (d[s] - x)
+        k += 4
+    while k < stop:
         row = values[k]
         for s in range(symbols):
             offset[s] += row[s] - newest[s]
+        k += 1
     for s in range(symbols):
         offset[s] /= n
-    for k in range(first, stop):
+    k = first
+    while k + 2 <= stop:
+        a, b = values[k], values[k + 1]
+        for s in range(symbols):
+            older = (a[s] - newest[s]) - offset[s]
+            newer = (b[s] - newest[s]) - offset[s]
+            squares[s] = (squares[s] + older * older) + newer * newer
+        k += 2
+    while k < stop:
         row = values[k]
         for s in range(symbols):
             deviation = (row[s] - newest[s]) - offset[s]
             squares[s] += deviation * deviation
+        k += 1
 
 
 @jit(signature=ONE_COLUMN)
 def rolling_sum(values: Array, window: int) -> Array:
     """Sum of the last `window` bars."""
-    if window < 1:
-        raise ValueError("window must be at least 1")
-    bars, symbols = values.shape
-    out = np.empty((bars, symbols))
-    _blank(out, window - 1)
-    for t in range(window - 1, bars):
+    out = _blank(values, window, window - 1)
+    for t in range(window - 1, len(values)):
         _sum(values, t - window + 1, t + 1, out[t])
     return out
 
@@ -139,42 +113,13 @@ def rolling_sum(values: Array, window: int) -> Array:
 @jit(signature=ONE_COLUMN)
 def rolling_mean(values: Array, window: int) -> Array:
     """Simple mean of the last `window` bars (TA-Lib SMA)."""
-    if window < 1:
-        raise ValueError("window must be at least 1")
+    out = _blank(values, window, window - 1)
     bars, symbols = values.shape
-    out = np.empty((bars, symbols))
-    _blank(out, window - 1)
     for t in range(window - 1, bars):
         mean = out[t]
         _sum(values, t - window + 1, t + 1, mean)
         for s in range(symbols):
             mean[s] /= window
-    return out
-
-
-@jit(signature=ONE_COLUMN)
-def rolling_max(values: Array, window: int) -> Array:
-    """Largest of the last `window` bars (TA-Lib MAX)."""
-    if window < 1:
-        raise ValueError("window must be at least 1")
-    bars, symbols = values.shape
-    out = np.empty((bars, symbols))
-    _blank(out, window - 1)
-    for t in range(window - 1, bars):
-        _highest(values, t - window + 1, t + 1, out[t])
-    return out
-
-
-@jit(signature=ONE_COLUMN)
-def rolling_min(values: Array, window: int) -> Array:
-    """Smallest of the last `window` bars (TA-Lib MIN)."""
-    if window < 1:
-        raise ValueError("window must be at least 1")
-    bars, symbols = values.shape
-    out = np.empty((bars, symbols))
-    _blank(out, window - 1)
-    for t in range(window - 1, bars):
-        _lowest(values, t - window + 1, t + 1, out[t])
     return out
 
 
@@ -185,12 +130,9 @@ def rolling_std(values: Array, window: int, ddof: int) -> Array:
     ``ddof`` 0 divides by `window` (the population's; TA-Lib STDDEV), 1 by ``window - 1`` (the sample's;
     pandas). A window not above ddof gives NaN.
     """
-    if window < 1:
-        raise ValueError("window must be at least 1")
+    out = _blank(values, window, window - 1)
     bars, symbols = values.shape
-    out = np.empty((bars, symbols))
     offset = np.empty(symbols)
-    _blank(out, window - 1)
     for t in range(window - 1, bars):
         std = out[t]
         _moments(values, t - window + 1, t + 1, offset, std)
@@ -205,11 +147,8 @@ def rolling_return_std(values: Array, window: int, ddof: int) -> Array:
 
     Reads ``window + 1`` bars: the first `window` rows are NaN.
     """
-    if window < 1:
-        raise ValueError("window must be at least 1")
+    out = _blank(values, window, window)
     bars, symbols = values.shape
-    out = np.empty((bars, symbols))
-    _blank(out, window)
     if bars <= window:
         return out
     offset = np.empty(symbols)
@@ -233,12 +172,9 @@ def rolling_zscore(values: Array, window: int, ddof: int) -> Array:
 
     NaN where they are all equal: 0 / 0 is unknown, not zero.
     """
-    if window < 1:
-        raise ValueError("window must be at least 1")
+    out = _blank(values, window, window - 1)
     bars, symbols = values.shape
-    out = np.empty((bars, symbols))
     offset = np.empty(symbols)
-    _blank(out, window - 1)
     for t in range(window - 1, bars):
         score = out[t]
         _moments(values, t - window + 1, t + 1, offset, score)
@@ -250,17 +186,12 @@ def rolling_zscore(values: Array, window: int, ddof: int) -> Array:
 @jit(signature=f"Tuple(({OUTPUT}, {OUTPUT}, {OUTPUT}))({COLUMN}, intp, float64, float64)")
 def rolling_bands(values: Array, window: int, up: float, down: float) -> tuple[Array, Array, Array]:
     """(upper, middle, lower): mean of the last `window` bars, and `up` and `down` deviations off it."""
-    if window < 1:
-        raise ValueError("window must be at least 1")
+    upper = _blank(values, window, window - 1)
+    middle = _blank(values, window, window - 1)
+    lower = _blank(values, window, window - 1)
     bars, symbols = values.shape
-    upper = np.empty((bars, symbols))
-    middle = np.empty((bars, symbols))
-    lower = np.empty((bars, symbols))
     offset = np.empty(symbols)
     squares = np.empty(symbols)
-    _blank(upper, window - 1)
-    _blank(middle, window - 1)
-    _blank(lower, window - 1)
     for t in range(window - 1, bars):
         high, mean, low, newest = upper[t], middle[t], lower[t], values[t]
         _moments(values, t - window + 1, t + 1, offset, squares)
@@ -280,10 +211,10 @@ def mean_rate_of_change(values: Array, window: int, period: int, factor: float) 
 
     ``(mean[t] / mean[t - period] - 1) * factor``; the first ``window + period - 1`` rows are NaN.
     """
-    if window < 1 or period < 1:
-        raise ValueError("window and period must be at least 1")
+    if period < 1:
+        raise ValueError("period must be at least 1")
+    out = _blank(values, window, 0)
     bars, symbols = values.shape
-    out = np.empty((bars, symbols))
     first = window + period - 1
     for t in range(window - 1, bars):
         # A row that is neither an output nor read by one needs no mean; with a streaming call that is most
@@ -298,46 +229,21 @@ def mean_rate_of_change(values: Array, window: int, period: int, factor: float) 
         row, before = out[t], out[t - period]
         for s in range(symbols):
             row[s] = (row[s] / before[s] - 1.0) * factor
-    _blank(out, first)
+    for t in range(min(first, bars)):
+        row = out[t]
+        for s in range(symbols):
+            row[s] = np.nan
     return out
 
 
 @jit(signature=ONE_COLUMN)
 def ratio_to_mean(values: Array, window: int) -> Array:
     """The newest of the last `window` bars over their simple mean; NaN where both are 0."""
-    if window < 1:
-        raise ValueError("window must be at least 1")
+    out = _blank(values, window, window - 1)
     bars, symbols = values.shape
-    out = np.empty((bars, symbols))
-    _blank(out, window - 1)
     for t in range(window - 1, bars):
         ratio, newest = out[t], values[t]
         _sum(values, t - window + 1, t + 1, ratio)
         for s in range(symbols):
             ratio[s] = newest[s] / (ratio[s] / window)
     return out
-
-
-@jit(signature=f"Tuple(({OUTPUT}, {OUTPUT}))({COLUMN}, {COLUMN}, {COLUMN}, intp)")
-def level_distances(high: Array, low: Array, close: Array, window: int) -> tuple[Array, Array]:
-    """How far the last `window` bars' highest high and lowest low are from the close, relative to the close.
-
-    ``(max(high) - close) / close`` and ``(close - min(low)) / close``.
-    """
-    if window < 1:
-        raise ValueError("window must be at least 1")
-    if high.shape != close.shape or low.shape != close.shape:
-        raise ValueError("high, low and close must have one shape")
-    bars, symbols = close.shape
-    above = np.empty((bars, symbols))
-    below = np.empty((bars, symbols))
-    _blank(above, window - 1)
-    _blank(below, window - 1)
-    for t in range(window - 1, bars):
-        top, bottom, last = above[t], below[t], close[t]
-        _highest(high, t - window + 1, t + 1, top)
-        _lowest(low, t - window + 1, t + 1, bottom)
-        for s in range(symbols):
-            top[s] = (top[s] - last[s]) / last[s]
-            bottom[s] = (last[s] - bottom[s]) / last[s]
-    return above, below
