@@ -109,6 +109,21 @@ def test_a_held_clock_is_read_again_once_the_stream_runs(tmp_path: Path) -> None
         asyncio.run(run(host))
 
 
+def test_the_clock_of_a_local_exchange_is_never_ahead_of_it(tmp_path: Path) -> None:
+    """Bans end by it: at this speed a hundredth of a second too early is six minutes."""
+
+    async def run(host: Hosted) -> None:
+        for _ in range(3):
+            async with opened(host.url, tmp_path, THREE) as (_, clock):
+                ours = clock.now() / MS
+                theirs = host.exchange.clock.now_ms()
+                assert ours <= theirs
+                assert theirs - ours < 5 * 36_000_000, "and behind it by a request or two"
+
+    with hosted(symbols=THREE, speed=36_000.0) as host:
+        asyncio.run(run(host))
+
+
 def test_five_hundred_symbols_stream_and_warm(tmp_path: Path) -> None:
     async def run(host: Hosted) -> None:
         async with (

@@ -204,6 +204,7 @@ def test_refusals_that_go_on_end_at_patience() -> None:
     with pytest.raises(SourceError) as error:
         asyncio.run(answered(answer, lambda client, _: client.get(KLINES, {}, 1), patience=120.0))
     assert error.value.code == "AF5002"
+    assert error.value.after == pytest.approx(51, abs=2.5), "when it is worth while to ask again"
     assert count == 3, "at 0, 50 and 100 seconds; the next one would be after 150"
 
 
@@ -398,6 +399,34 @@ def test_a_slow_answer_does_not_unsettle_what_quick_ones_have_told() -> None:
                 await client.final_until(2**62)
                 told.append(client.skew)
         assert told == pytest.approx([2.99, 2.99, 2.99, -60.01], abs=0.011)
+
+    asyncio.run(soon(run()))
+
+
+def test_a_ban_is_waited_for_by_the_latest_that_the_exchange_s_clock_may_show() -> None:
+    """One answer took eight seconds, and told the time at its end: the exchange may be four behind the middle."""
+    behind, seen = -30.0, list[int]()
+
+    async def run() -> None:
+        clock = Clock(T0_MS)
+        until = T0_MS + 120_000
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            if request.url.path.endswith("/time"):
+                clock.time += 8 * 10**9
+                return httpx.Response(200, json={"serverTime": clock.now() // MS + int(behind * 1000)})
+            seen.append(clock.now() // MS + int(behind * 1000))
+            if len(seen) == 1:
+                return httpx.Response(418, json={"code": -1003, "msg": f"IP banned until {until}."})
+            return httpx.Response(200, content=b"[]")
+
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+            client = client_of(http, clock, WeightBudget())
+            await client.final_until(2**62)
+            assert client.skew == pytest.approx(behind + 4.0, abs=0.001)
+            await client.get(KLINES, {}, 1)
+        assert len(seen) == 2
+        assert until <= seen[1] < until + 2_000
 
     asyncio.run(soon(run()))
 

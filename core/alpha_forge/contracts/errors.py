@@ -55,7 +55,14 @@ class ModelError(AlphaForgeError):
 
 
 class SourceError(AlphaForgeError):
-    """A data source failed for good: unreachable, silent, or it refused what was asked."""
+    """A data source failed for good: unreachable, silent, or it refused what was asked.
+
+    ``after`` is in seconds by the source's clock: asked again sooner, it would only refuse again; None if nobody knows.
+    """
+
+    def __init__(self, code: str, message: str, help: str = "", *, after: float | None = None) -> None:
+        super().__init__(code, message, help)
+        self.after = after
 
 
 class FlowExecutionError(AlphaForgeError):

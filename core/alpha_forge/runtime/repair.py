@@ -29,7 +29,7 @@ class Repairer:
 
     A request that fails is tried again, with back-off, for as long as the run lasts: its symbols wait, the others go
     on. A failed request for several symbols goes on as two halves, so that one symbol that the source can't serve does
-    not keep the others from being repaired.
+    not keep the others from being repaired. A source that says when it may be asked again is left alone until then.
     """
 
     def __init__(self, clock: Clock, buffer_ns: int, wake: asyncio.Event) -> None:
@@ -100,8 +100,10 @@ class Repairer:
                 passed, bars = await self._ask(feed, left)
             except AlphaForgeError as error:
                 self._complain(feed, left, error)
-                await self._clock.sleep(backoff.failed())
-                if len(left.symbols) > 1:
+                after = error.after if isinstance(error, SourceError) else None
+                await self._clock.sleep(max(backoff.failed(), after or 0.0))
+                # A ban is no symbol's fault.
+                if len(left.symbols) > 1 and after is None:
                     half = len(left.symbols) // 2
                     for symbols in (left.symbols[:half], left.symbols[half:]):
                         self._begin(feed, replace(left, symbols=symbols), backoff.failures)
@@ -145,14 +147,14 @@ class Repairer:
         return left
 
     def _tell(self, feed: Feed, request: RepairRequest, fetched: int, absent: int) -> None:
-        more = self._answers.more(self._clock.now()) if fetched or absent else None
+        more = self._answers.more() if fetched or absent else None
         if more is not None:
             text = "%s: %d missing bar(s) of %s up to %s fetched, %d certified absent%s"
             rest = f"; {more} more repairs since the last such line" if more else ""
             log.info(text, feed.name, fetched, _names(feed, request), iso(request.end), absent, rest)
 
     def _complain(self, feed: Feed, request: RepairRequest, error: AlphaForgeError) -> None:
-        more = self._failures.more(self._clock.now())
+        more = self._failures.more()
         if more is not None:
             text = "%s: repair of %s up to %s failed and will be tried again: %s%s"
             rest = f"; {more} more failures since the last such line" if more else ""
@@ -169,17 +171,21 @@ class Repairer:
 
 
 class _Sparse:
-    """Lets one log line through a minute: hundreds of symbols fail together when a service does."""
+    """Lets one log line through a minute: hundreds of symbols fail together when a service does.
 
-    EVERY = 60 * NS
+    A minute of real time: however fast the run's clock is, a disk is not.
+    """
+
+    EVERY = 60.0
 
     def __init__(self) -> None:
-        self._last: int | None = None
+        self._last: float | None = None
         self._unsaid = 0
 
-    def more(self, now: int) -> int | None:
+    def more(self) -> int | None:
         """None if the line must not be written; else how many have not been since the last one."""
-        if self._last is not None and 0 <= now - self._last < self.EVERY:
+        now = asyncio.get_running_loop().time()
+        if self._last is not None and now - self._last < self.EVERY:
             self._unsaid += 1
             return None
         unsaid, self._last, self._unsaid = self._unsaid, now, 0

@@ -243,6 +243,9 @@ class RestClient:
         _, message = rest.refusal(answer.content)
         now = self.now()
         until = rest.wait_until(now, answer.headers.get("Retry-After"), message)
+        if self._server_seen:
+            # The exchange's clock may be as far behind as its answers leave open; `now` is the middle of that.
+            until += self._offset - self._bounds[0]
         # Jitter, so that the runners behind one address don't all come back in the same instant.
         until = max(until, now) + int(
             (random.uniform(0.1, 1.0) + min(2.0 ** (refusals - 1) - 1.0, 60.0)) * 1e9
@@ -294,4 +297,5 @@ def _refused_too_long(base: str, seconds: float) -> SourceError:
         "AF5002",
         f"{base} refuses requests from this address for {seconds:.0f} s more (rate limit or ban)",
         "wait that long; run fewer clients behind one address, ask for less history, or raise patience",
+        after=seconds,
     )
