@@ -132,6 +132,7 @@ class Archive:
         self.absent: set[tuple[str, int]] = set()
         self.lagging: dict[tuple[str, int], int] = {}
         self.refused: set[str] = set()
+        self.banned_until = 0
         self.calls: list[tuple[int, int, int]] = []
         self.open_calls = self.most_open = 0
 
@@ -146,6 +147,8 @@ class Archive:
             await asyncio.sleep(0)
             if self.refused & set(symbols):
                 raise SourceError("AF5006", "refused", "")
+            if self.clock.now() < self.banned_until:
+                raise SourceError("AF5002", "banned", "", after=(self.banned_until - self.clock.now()) / NS)
             for symbol in symbols:
                 rows = [
                     row
@@ -297,6 +300,27 @@ async def test_a_storm_is_bounded_retried_with_back_off_and_logged_sparsely(capl
 
 
 @on_loop
+async def test_a_source_that_says_when_is_left_alone_until_then(caplog):
+    bench = Bench(500)
+    bench.clock.advance((FIRST + 600) * HOUR)
+    bench.source.banned_until = bench.clock.now() + 3600 * NS
+    for symbol in range(500):
+        bench.stream(symbol, FIRST + 100 + symbol // 2)
+    await bench.turn()
+    first = len(bench.source.calls)
+    assert first == 250, "one a range, and not in halves"
+    for _ in range(35):
+        await bench.turn(100)
+    assert len(bench.source.calls) == first, "nobody asks during a ban that is known"
+    assert len(caplog.records) == 1, "one line a minute of real time, whatever passes on the run's clock"
+    for _ in range(400):
+        await bench.turn(1)
+    assert all(rows[0] == (FIRST, True) and len(rows) >= 101 for rows in bench.out.values())
+    assert sorted(bench.source.calls[first : 2 * first]) == sorted(bench.source.calls[:first])
+    await bench.repairer.stop()
+
+
+@on_loop
 async def test_a_symbol_that_history_refuses_does_not_keep_the_others_of_its_group():
     bench = Bench(64)
     bench.source.refused = {"S013USDT"}
@@ -341,3 +365,17 @@ async def test_a_late_stream_bar_that_differs_is_a_revision_and_what_was_process
     assert len(caplog.records) == 1
     bench.take()
     assert bench.out["S000USDT"] == [(FIRST, True)]
+
+
+@on_loop
+async def test_a_bar_beyond_the_last_one_that_is_processed_can_not_be_revised():
+    bench = Bench(1)
+    gate = bench.feed.sequencer
+    gate.limit = FIRST + 1
+    other = bar_of(FIRST + 2)._replace(close=10.25)
+    for bar in (bar_of(FIRST), bar_of(FIRST + 2), other, bar_of(FIRST + 1), other):
+        bench.stream(0, bar.ts // HOUR, bar)
+    bench.take()
+    assert bench.out["S000USDT"] == [(FIRST, True), (FIRST + 1, True)]
+    assert gate.finished
+    assert (gate.counts.revised, gate.counts.repeated) == (0, 0)

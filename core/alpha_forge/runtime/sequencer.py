@@ -130,6 +130,8 @@ class BarSequencer:
 
     def _again(self, symbol: int, row: int, entry: Entry, first: Entry | int | None) -> None:
         """A bar whose place is taken: the same again, or a revision."""
+        if row > self.limit:
+            return  # nobody processes it
         origin = entry[5]
         if first is None or (isinstance(first, tuple) and first[:5] == entry[:5]):
             # A repair asks for whole ranges: what it brings again is no news.
