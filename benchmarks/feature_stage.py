@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -24,8 +22,11 @@ from benchmarks.feature_peers import (
     truth,
 )
 from benchmarks.graphs import COLUMNS, FRAME, batches, compiled, f12_config, warm_engine
+from benchmarks.limit import Fused
 from benchmarks.market import Bars, Float, close_of, random_bars
+from benchmarks.peers import installed, peer
 from benchmarks.results import CaseResult, Goal
+from benchmarks.running import RunningF12
 from benchmarks.timing import Turn, in_turn, per_unit
 
 WARM = 1188
@@ -37,8 +38,9 @@ FADING = 1e-8
 """Of RSI: what came before a state's start weighs less than 1e-9, and the value may be off by several times that."""
 
 OURS = "ours, through the runtime"
-LIMIT = "the limit: bare kernels on ready windows"
-PEERS_PYTHON = Path(__file__).resolve().parent / ".peers" / "bin" / "python"
+KERNELS = "ours without the runtime: bare kernels on ready windows"
+LIMIT = "the limit: one fused loop, compiled"
+PLAIN = "plain Python, running state"
 MICRO = 1e6
 
 
@@ -87,20 +89,49 @@ class Bare:
         return out
 
 
+class Limit:
+    """`Fused`, one bar of all symbols at a time."""
+
+    def __init__(self, bars: Bars, first: int) -> None:
+        self._fused = Fused(*(bars.of_symbol(k) for k in (HIGH, LOW, CLOSE)))
+        self._fused.advance(0, first)
+
+    def step(self, bar: int) -> Float:
+        return self._fused.advance(bar, bar + 1)[:, :, 0]
+
+
+class Plain:
+    """`RunningF12` for each symbol."""
+
+    def __init__(self, bars: Bars, first: int) -> None:
+        self._bars = bars.values.transpose(0, 2, 1)[:, :, [CLOSE, HIGH, LOW]].tolist()
+        self._states = [RunningF12() for _ in range(bars.symbols)]
+        for bar in range(first):
+            self._advance(bar)
+
+    def _advance(self, bar: int) -> list[list[float]]:
+        return [state.update(*values) for state, values in zip(self._states, self._bars[bar], strict=True)]
+
+    def step(self, bar: int) -> Float:
+        return np.array(self._advance(bar)).T
+
+
 def run(*, quick: bool) -> CaseResult:
-    """µs for one (symbol, bar) at 1, 20 and 500 symbols."""
+    """µs for one (symbol, bar) at 1, 20, 100 and 500 symbols."""
     result = CaseResult(
         "feature_stage",
         "all of F12 (twelve steps, fourteen columns) for one more bar, after 1,188 warm ones",
         "µs for one (symbol, bar)",
         OURS,
     )
-    for symbols in (1, 20) if quick else (1, 20, 500):
-        _run(result, symbols, rounds=3 if quick else 40)
+    for symbols in (1, 20) if quick else (1, 20, 100, 500):
+        _run(result, symbols, rounds=3 if quick else 30)
     _promise(result)
     result.notes.append("pandas, TA-Lib on the tail: of at most 20 of the symbols, since each is on its own")
-    if not PEERS_PYTHON.exists():
-        result.notes.append("talipp, polars and wickra were left out: `make bench-peers` installs them")
+    if not installed():
+        result.notes.append(
+            "talipp, polars, wickra, bytewax and NautilusTrader were left out: `make bench-peers` installs them"
+        )
     else:
         result.notes.append(
             "talipp: of at most 100 of the symbols; its extremes and deviation in plain Python"
@@ -115,7 +146,9 @@ def _run(result: CaseResult, symbols: int, rounds: int) -> None:
     few = range(min(symbols, 20))
     contenders: dict[str, tuple[Contender, int, int]] = {
         OURS: (Ours(bars, WARM), symbols, a_turn),
-        LIMIT: (Bare(bars, WARM), symbols, a_turn),
+        KERNELS: (Bare(bars, WARM), symbols, a_turn),
+        LIMIT: (Limit(bars, WARM), symbols, a_turn),
+        PLAIN: (Plain(bars, WARM), symbols, a_turn),
         "NumPy across symbols": (NumpyAcross(bars, WARM), symbols, a_turn),
         "TA-Lib streaming handles": (TalibHandles(bars, range(symbols), WARM), symbols, a_turn),
         "TA-Lib on the tail": (TalibTail(bars, few), len(few), 1),
@@ -127,14 +160,10 @@ def _run(result: CaseResult, symbols: int, rounds: int) -> None:
         _compare(result, name, setting, got, want)
     turns = {name: _turn(c, n, k) for name, (c, n, k) in contenders.items()}
     with ExitStack() as stack:
-        outside: dict[str, list[float]] = {}
-        if PEERS_PYTHON.exists():
-            ask = stack.enter_context(_outside(result, setting, bars, rounds, want))
-            # One more contender that takes its turn: the child times its own libraries then.
-            turns["outside"] = lambda: ask(outside)
+        if installed():
+            turns |= stack.enter_context(_outside(result, setting, bars, want))
         found = in_turn(turns, rounds)
-    found.pop("outside", None)
-    for name, samples in (found | outside).items():
+    for name, samples in found.items():
         result.add(name, setting, samples, MICRO)
 
 
@@ -162,44 +191,15 @@ def _compare(result: CaseResult, name: str, setting: str, got: Float, want: Floa
 
 
 @contextmanager
-def _outside(
-    result: CaseResult, setting: str, bars: Bars, rounds: int, want: Float
-) -> Iterator[Callable[[dict[str, list[float]]], float]]:
-    """The libraries of the other environment: compared, then ready to take turns into a dict of samples."""
+def _outside(result: CaseResult, setting: str, bars: Bars, want: Float) -> Iterator[dict[str, Turn]]:
+    """Turns of the libraries in the other environment, their answers compared."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bars.npz"
         np.savez(path, close=bars.column(CLOSE), high=bars.column(HIGH), low=bars.column(LOW))
-        command = [PEERS_PYTHON, "-m", "benchmarks.outside_peers", path, str(WARM), str(rounds + 1)]
-        child = subprocess.Popen(
-            [str(c) for c in command],
-            cwd=PEERS_PYTHON.parents[3],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        stdin, stdout = child.stdin, child.stdout
-        assert stdin is not None
-        assert stdout is not None
-        try:
-            for name, values in json.loads(stdout.readline()).items():
+        with peer("outside_peers", path, WARM) as child:
+            for name, values in child.hello.items():
                 _compare(result, name, setting, np.array(values).transpose(2, 0, 1), want)
-            warm = True
-
-            def ask(into: dict[str, list[float]]) -> float:
-                nonlocal warm
-                stdin.write("\n")
-                stdin.flush()
-                for name, seconds in json.loads(stdout.readline()).items():
-                    if not warm:
-                        into.setdefault(name, []).append(seconds)
-                warm = False
-                return 0.0
-
-            yield ask
-        finally:
-            stdin.close()
-            stdout.close()
-            child.wait()
+            yield {name: child.turn(name) for name in child.hello}
 
 
 def _promise(result: CaseResult) -> None:

@@ -19,18 +19,19 @@ from alpha_forge.runtime.feed import Feed
 from alpha_forge_plugins.market.binance_futures import BinanceFutures
 from alpha_forge_sdk import SourceContext, SystemClock
 from benchmarks.blaster import messages
-from benchmarks.feature_stage import PEERS_PYTHON
 from benchmarks.gate import Message, by_json
 from benchmarks.graphs import FRAME, compiled, config
 from benchmarks.market import close_of, names, random_bars
+from benchmarks.peers import installed, peer
 from benchmarks.results import CaseResult, Goal
-from benchmarks.timing import Turn, in_turn, per_unit
+from benchmarks.timing import in_turn, per_unit
 
 OURS = "ours: socket → source → feed → gate → frame"
 BARE = "websockets alone: received and thrown away"
 DECODE = "msgspec, decoding alone"
 ORJSON = "orjson, decoding alone"
 JSON = "json, decoding alone"
+CLIENTS = ("aiohttp", "picows")
 MICRO = 1e6
 SYMBOLS, BARS, PASSES = 500, 4, 100
 
@@ -63,10 +64,14 @@ def run(*, quick: bool) -> CaseResult:
             DECODE: per_unit(lambda: [decode(text) for text in texts], len(texts)),
             JSON: per_unit(lambda: [by_json(text) for text in texts], len(texts)),
         }
-        if PEERS_PYTHON.exists():
-            turns[ORJSON] = peers.enter_context(_orjson(texts, Path(folder)))
+        if installed():
+            file = Path(folder) / "messages.txt"
+            file.write_bytes(b"\n".join(texts))
+            turns[ORJSON] = peers.enter_context(peer("orjson_peer", file)).turn("orjson")
+            clients = peers.enter_context(peer("receive_peers", port, sent))
+            turns |= {f"{name} alone: received and thrown away": clients.turn(name) for name in CLIENTS}
         else:
-            result.notes.append("orjson was left out: `make bench-peers` installs it")
+            result.notes.append("orjson, aiohttp and picows were left out: `make bench-peers` installs them")
         found = in_turn(turns, 2 if quick else 9)
     for name, samples in found.items():
         result.add(name, f"{SYMBOLS} streams", samples, MICRO)
@@ -95,32 +100,6 @@ def _exchange(symbols: int, bars: int, passes: int) -> Iterator[int]:
         process.kill()
         process.wait()
         process.stdout.close()
-
-
-@contextmanager
-def _orjson(texts: list[bytes], folder: Path) -> Iterator[Turn]:
-    """Turns of a child that decodes the same messages with orjson."""
-    path = folder / "messages.txt"
-    path.write_bytes(b"\n".join(texts))
-    command = [str(PEERS_PYTHON), "-m", "benchmarks.orjson_peer", str(path)]
-    child = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PEERS_PYTHON.parents[3]
-    )
-    stdin, stdout = child.stdin, child.stdout
-    assert stdin is not None
-    assert stdout is not None
-
-    def turn() -> float:
-        stdin.write("\n")
-        stdin.flush()
-        return float(stdout.readline())
-
-    try:
-        yield turn
-    finally:
-        stdin.close()
-        stdout.close()
-        child.wait()
 
 
 class _Path:

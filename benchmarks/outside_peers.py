@@ -1,22 +1,28 @@
 """F12 by libraries that have an environment of their own (``make bench-peers``): a child of the benchmark.
 
-``python -m benchmarks.outside_peers ARRAYS FIRST ROUNDS``: reads close, high, low (bars, symbols) from an .npz, takes
-the bars before FIRST, prints one line of JSON with each library's values at the next bars, and then, for each line
-that it reads, one with the seconds that one (symbol, bar) took in one turn of each. Imports nothing of the product.
+``python -m benchmarks.outside_peers ARRAYS FIRST``: reads close, high, low (bars, symbols) from an .npz, takes the bars
+before FIRST, says each library's values at the next bars, and serves turns: seconds for one (symbol, bar).
+Imports nothing of the product.
 """
 
 from __future__ import annotations
 
-import gc
-import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Protocol
 
+import bytewax.operators as op
 import numpy as np
 import polars as pl
 import wickra
+from bytewax.dataflow import Dataflow
+from bytewax.testing import TestingSink, TestingSource, run_main
 from talipp.indicators import ROC, RSI, SMA
+
+from benchmarks.nautilus import Indicators
+from benchmarks.running import Extremes, RunningF12
+from benchmarks.serving import serve
 
 TAIL = 600
 AGREE = 3
@@ -45,7 +51,7 @@ class Wickra:
                 [wickra.ROCP(w) for w in (20, 60)] + [wickra.RSI(w) for w in (6, 12, 24)],
                 [wickra.SMA(w) for w in (5, 10, 20, 60)],
                 [float("nan")] * 4,
-                [_Extremes(w) for w in (20, 60)],
+                [Extremes(w) for w in (20, 60)],
                 wickra.StdDev(20),
             )
             for _ in range(self.symbols)
@@ -72,21 +78,6 @@ class Wickra:
         change = close / closes[bar - 1] - 1.0 if bar else 0.0
         values.append((deviation.update(change) or 0.0) * (20.0 / 19.0) ** 0.5)
         return values
-
-
-class _Extremes:
-    """Rolling extremes in plain Python (a monotonic queue is slower at these lengths)."""
-
-    def __init__(self, window: int) -> None:
-        self._high = [float("-inf")] * window
-        self._low = [float("inf")] * window
-        self._at = 0
-
-    def update(self, high: float, low: float) -> tuple[float, float]:
-        self._high[self._at] = high
-        self._low[self._at] = low
-        self._at = (self._at + 1) % len(self._high)
-        return max(self._high), min(self._low)
 
 
 class Talipp:
@@ -164,32 +155,98 @@ def _expressions() -> list[pl.Expr]:
     return [*columns, close.pct_change().rolling_std(20)]
 
 
+class Nautilus:
+    """NautilusTrader's own indicators, Cython; what it lacks is derived from what it has."""
+
+    bars_a_turn = 5
+
+    def __init__(self, close: np.ndarray, high: np.ndarray, low: np.ndarray, first: int) -> None:
+        self.symbols = close.shape[1]
+        self._columns = close.T.tolist(), high.T.tolist(), low.T.tolist()
+        self._states = [Indicators() for _ in range(self.symbols)]
+        for bar in range(first):
+            self.step(bar)
+
+    def step(self, bar: int) -> list[list[float]]:
+        closes, highs, lows = self._columns
+        return [
+            state.update(closes[s][bar], highs[s][bar], lows[s][bar]) for s, state in enumerate(self._states)
+        ]
+
+
+class Bytewax:
+    """A dataflow of keyed state, the maths of `RunningF12`; ``batch`` bars are handed over at a time."""
+
+    def __init__(
+        self, close: np.ndarray, high: np.ndarray, low: np.ndarray, first: int, *, batch: int
+    ) -> None:
+        self.symbols = close.shape[1]
+        self.bars_a_turn = max(1, 2000 // self.symbols)
+        self._batch = batch
+        self._bars = np.stack((close, high, low), axis=2).tolist()
+        self._states = {f"S{s}": RunningF12() for s in range(self.symbols)}
+        for bar in range(first):
+            for state, values in zip(self._states.values(), self._bars[bar], strict=True):
+                state.update(*values)
+
+    def step(self, bar: int) -> list[list[float]]:
+        found = dict(self.advance(bar, 1))
+        return [found[name] for name in self._states]
+
+    def advance(self, bar: int, count: int) -> list[tuple[str, list[float]]]:
+        """One run of the dataflow over `count` bars of each symbol; at its end it goes on from the first one."""
+        items = [
+            item
+            for k in range(count)
+            for item in zip(self._states, self._bars[(bar + k) % len(self._bars)], strict=True)
+        ]
+        found: list[tuple[str, list[float]]] = []
+        flow = Dataflow("f12")
+        stream = op.input("bars", flow, TestingSource(items, batch_size=self._batch))
+        stream = op.map("named", stream, lambda item: (item[0], item))
+        stream = op.stateful_map("f12", stream, self._update)
+        op.output("out", stream, TestingSink(found))
+        run_main(flow)
+        return found
+
+    def _update(
+        self, state: RunningF12 | None, item: tuple[str, list[float]]
+    ) -> tuple[RunningF12, list[float]]:
+        state = state or self._states[item[0]]
+        return state, state.update(*item[1])
+
+
+def _turn(library: Library, at: int) -> Callable[[], float]:
+    def work() -> float:
+        nonlocal at
+        count = library.bars_a_turn
+        start = time.perf_counter()
+        if isinstance(library, Bytewax):
+            library.advance(at, count)
+        else:
+            for k in range(count):
+                library.step(at + k)
+        seconds = time.perf_counter() - start
+        at += count
+        return seconds / (count * library.symbols)
+
+    return work
+
+
 def main() -> None:
-    path, first, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    path, first = sys.argv[1], int(sys.argv[2])
     arrays = np.load(path)
     columns = arrays["close"], arrays["high"], arrays["low"]
     libraries: dict[str, Library] = {
         "wickra": Wickra(*columns, first),
+        "bytewax, the plain Python as keyed state": Bytewax(*columns, first, batch=1),
+        "bytewax, 100 bars handed over at a time": Bytewax(*columns, first, batch=100),
+        "NautilusTrader's indicators": Nautilus(*columns, first),
         "talipp": Talipp(*columns, first),
         "polars": Polars(*columns, first),
     }
-    print(
-        json.dumps({n: [x.step(first + k) for k in range(AGREE)] for n, x in libraries.items()}), flush=True
-    )
-    at = dict.fromkeys(libraries, first + AGREE)
-    gc.collect()
-    gc.disable()
-    for _ in range(rounds):
-        if not sys.stdin.readline():
-            return
-        seconds = {}
-        for name, library in libraries.items():
-            start = time.perf_counter()
-            for _ in range(library.bars_a_turn):
-                library.step(at[name])
-                at[name] += 1
-            seconds[name] = (time.perf_counter() - start) / (library.bars_a_turn * library.symbols)
-        print(json.dumps(seconds), flush=True)
+    hello = {n: [x.step(first + k) for k in range(AGREE)] for n, x in libraries.items()}
+    serve(hello, {name: _turn(library, first + AGREE) for name, library in libraries.items()})
 
 
 if __name__ == "__main__":
