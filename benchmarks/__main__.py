@@ -12,11 +12,14 @@ from benchmarks import results
 
 CASES = (
     "feature_stage",
+    "history",
+    "replay_bars",
     "tick",
     "outbox",
     "gate",
     "ingest",
     "warmup",
+    "archive_month",
     "archive_warmup",
     "file_sinks",
     "startup",

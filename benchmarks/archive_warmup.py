@@ -18,9 +18,9 @@ import numpy as np
 
 from alpha_forge.runtime.runner import RealTimeRunner
 from benchmarks.graphs import F12, FRAME, compiled, config
+from benchmarks.history_peers import peak_bytes
 from benchmarks.market import names
 from benchmarks.results import CaseResult, Goal
-from benchmarks.warmup import peak_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 SYMBOLS = 500

@@ -120,11 +120,12 @@ class PandasTail:
         out = np.empty((14, len(self._symbols)))
         for i, s in enumerate(self._symbols):
             frame = self._frames[s].iloc[bar + 1 - TAIL : bar + 1]
-            out[:, i] = _by_pandas(frame)
+            out[:, i] = [float(c.iloc[-1]) for c in pandas_columns(frame)]
         return out
 
 
-def _by_pandas(frame: pd.DataFrame) -> list[float]:
+def pandas_columns(frame: pd.DataFrame) -> list[pd.Series]:
+    """Fourteen columns of one symbol's high, low and close."""
     close = frame["close"]
     columns = [close.pct_change(20), close.pct_change(60)]
     change = close.diff()
@@ -138,7 +139,7 @@ def _by_pandas(frame: pd.DataFrame) -> list[float]:
         columns.append((frame["high"].rolling(w).max() - close) / close)
         columns.append((close - frame["low"].rolling(w).min()) / close)
     columns.append(close.pct_change().rolling(20).std())
-    return [float(c.iloc[-1]) for c in columns]
+    return columns
 
 
 class NumpyAcross:

@@ -37,6 +37,9 @@ EXACT = 1e-9
 FADING = 1e-8
 """Of RSI: what came before a state's start weighs less than 1e-9, and the value may be off by several times that."""
 
+SELDOM = 1e-7
+"""The same among thousands of rows, where some state's seed met few changes of one sign."""
+
 OURS = "ours, through the runtime"
 KERNELS = "ours without the runtime: bare kernels on ready windows"
 LIMIT = "the limit: one fused loop, compiled"

@@ -21,6 +21,7 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 from talipp.indicators import ROC, RSI, SMA
 
 from benchmarks.nautilus import Indicators
+from benchmarks.polars_f12 import expressions
 from benchmarks.running import Extremes, RunningF12
 from benchmarks.serving import serve
 
@@ -130,7 +131,7 @@ class Polars:
         self.symbols = close.shape[1]
         self._columns = {"close": close.T.copy(), "high": high.T.copy(), "low": low.T.copy()}
         self._names = np.repeat(np.arange(self.symbols), TAIL)
-        self._expressions = [e.last().alias(f"c{k}") for k, e in enumerate(_expressions())]
+        self._expressions = [e.last().alias(f"c{k}") for k, e in enumerate(expressions())]
 
     def step(self, bar: int) -> list[list[float]]:
         tail = slice(bar + 1 - TAIL, bar + 1)
@@ -138,21 +139,6 @@ class Polars:
         frame = pl.DataFrame({"symbol": self._names, **data})
         found = frame.group_by("symbol", maintain_order=True).agg(self._expressions)
         return [list(row[1:]) for row in found.iter_rows()]
-
-
-def _expressions() -> list[pl.Expr]:
-    close = pl.col("close")
-    change = close.diff()
-    columns = [close.pct_change(20), close.pct_change(60)]
-    for w in (6, 12, 24):
-        gain = change.clip(lower_bound=0.0).ewm_mean(alpha=1.0 / w, adjust=False)
-        loss = (-change.clip(upper_bound=0.0)).ewm_mean(alpha=1.0 / w, adjust=False)
-        columns.append(100.0 * gain / (gain + loss))
-    columns += [close.rolling_mean(w).pct_change() * 10.0 for w in (5, 10, 20, 60)]
-    for w in (20, 60):
-        columns.append((pl.col("high").rolling_max(w) - close) / close)
-        columns.append((close - pl.col("low").rolling_min(w)) / close)
-    return [*columns, close.pct_change().rolling_std(20)]
 
 
 class Nautilus:

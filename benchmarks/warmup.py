@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from alpha_forge.runtime.warmup import History, WarmupProcessor
 from alpha_forge_sdk import kernels
 from benchmarks.feature_peers import CLOSE, HIGH, LOW, truth
 from benchmarks.graphs import COLUMNS, FRAME, compiled, f12_config
+from benchmarks.history_peers import peak_bytes
 from benchmarks.market import Bars, close_of, random_bars
 from benchmarks.results import CaseResult, Goal
 
@@ -73,16 +73,6 @@ def _child() -> dict[str, float]:
     floor = 1e-3 * np.nanstd(want, axis=1)
     off = np.abs(got - want[:, -1]) / np.maximum(np.abs(want[:, -1]), floor)
     return {**seconds, "peak": float(peak), "off": float(off.max())}
-
-
-def peak_bytes() -> int:
-    """The largest resident set so far. Linux's rusage would count that of the process that started this one."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _warm(dag, bars: Bars) -> Engine:  # type: ignore[no-untyped-def]
