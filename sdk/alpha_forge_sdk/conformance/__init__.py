@@ -13,13 +13,16 @@ from alpha_forge_sdk.conformance.case import (
     TransformConformance,
 )
 from alpha_forge_sdk.conformance.check import Broken, Check, NotApplicable, Outcome, Verdict, check
+from alpha_forge_sdk.conformance.faults import FAULTS, Injection
 
 __all__ = [
+    "FAULTS",
     "Broken",
     "Check",
     "Conformance",
     "DataSourceConformance",
     "FeatureConformance",
+    "Injection",
     "ModelConformance",
     "NotApplicable",
     "Outcome",

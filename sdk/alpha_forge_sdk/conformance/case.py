@@ -13,6 +13,7 @@ from alpha_forge_sdk.conformance.check import Check, NotApplicable
 if TYPE_CHECKING:
     from alpha_forge.contracts.plugin import Plugin
     from alpha_forge.contracts.types import Bar, Prediction
+    from alpha_forge_sdk.conformance.faults import Injection
 
 
 @cache
@@ -137,6 +138,18 @@ class DataSourceConformance(Conformance):
     def disconnect(self, params: Mapping[str, Any]) -> None:
         """Cut the connections of the sources that are at work now, and take new ones. Called on the event loop."""
         raise NotApplicable("the case has no disconnect(): its connections can't be cut")
+
+    def inject(self, params: Mapping[str, Any], fault: str, *, times: int | None = 1) -> Injection:
+        """Put a fault of `FAULTS` into play for the source at work, soon; called on the event loop.
+
+        It strikes `times` things (closes, connections, requests, files: whatever it happens to), or all of them until
+        it is lifted. Raise NotApplicable for one that can't be had: the checks do without it, and say so.
+        """
+        raise NotApplicable("the case has no inject(): nothing goes wrong around its source")
+
+    def violations(self, params: Mapping[str, Any]) -> int:
+        """How often the source has done so far what its server forbids: requests during a ban, too many messages."""
+        raise NotApplicable("the case has no violations(): what the source may not do is not counted")
 
 
 class SinkConformance(Conformance):
