@@ -158,19 +158,28 @@ def script_of(scenario: Scenario, market: Market) -> FaultScript:
     if purely_revised(scenario):
         rules = "seed: {}\nfaults: [{{kind: changed_close, rate: 0.2, delay: {}ms}}]"
         return FaultScript.parse(rules.format(scenario.seed, scenario.interval_ms // 4))
-    script = FaultScript.random(
+    script = _drawn(scenario, market, "lossless" if scenario.profile == "ban" else scenario.profile)
+    if scenario.profile == "lossless":
+        # Wilder: of one side only, a script has more faults that meet each other.
+        side = ("stream", "rest", "archive")[scenario.seed // 7 % 3]
+        script = FaultScript(script.seed, (*script.rules, *_drawn(scenario, market, side).rules))
+    if scenario.profile == "ban":
+        seconds = round(BAN * scenario.speed)
+        ban = FaultScript.parse(f"faults: [{{kind: http_418, rate: 0.4, times: 2, ban: {seconds}s}}]").rules
+        others = (rule for rule in script.rules if rule.kind != "http_418")
+        script = FaultScript(script.seed, (*ban, *others))
+    return script
+
+
+def _drawn(scenario: Scenario, market: Market, profile: str) -> FaultScript:
+    return FaultScript.random(
         scenario.seed,
         symbols=market.names,
         interval_ms=scenario.interval_ms,
         start_ms=scenario.start_ms,
         until_ms=scenario.until_ms,
-        profile="lossless" if scenario.profile == "ban" else scenario.profile,
+        profile=profile,
     )
-    if scenario.profile != "ban":
-        return script
-    seconds = round(BAN * scenario.speed)
-    ban = FaultScript.parse(f"faults: [{{kind: http_418, rate: 0.4, times: 2, ban: {seconds}s}}]").rules
-    return FaultScript(script.seed, (*ban, *(rule for rule in script.rules if rule.kind != "http_418")))
 
 
 def purely_revised(scenario: Scenario) -> bool:
@@ -196,6 +205,7 @@ def execute(scenario: Scenario) -> Outcome:
             symbols=market.names,
             start_ms=scenario.start_ms,
             speed=scenario.speed,
+            hold=scenario.held,
             venue=scenario.venue,
         )
         with running_exchange(config, faults=faults) as exchange:

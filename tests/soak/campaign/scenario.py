@@ -25,7 +25,10 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 @dataclass(frozen=True)
 class Scenario:
     """`speed` in exchange seconds a real one, `bars` a symbol; `past` is the bars that the graph needs, 0 for no more than
-    momentum does. `restarted`: the run ends half-way, and a second one goes on from its state. The market is recorded from `first_ms` on in bars of `recorded`: `parts` are those of the past, of the run, and beyond it."""
+    momentum does. `restarted`: the run ends half-way, and a second one goes on from its state. `held`: the exchange's
+    clock stands until somebody listens, as that of ``alpha_forge signal --sandbox``. The market is recorded from
+    `first_ms` on in bars of `recorded`: `parts` are those of the past, of the run, and beyond it.
+    """
 
     seed: int
     venue: str
@@ -43,6 +46,7 @@ class Scenario:
     profile: str
     state: bool
     restarted: bool
+    held: bool
     silence: float
     per_connection: int
 
@@ -99,6 +103,8 @@ def draw(seed: int, *, wide: bool | None = None) -> Scenario:
         profile,
         bool(rng.random() < 0.8) or seed % 5 == 3,
         seed % 5 == 3,
+        # Not where the end of a ban is told: by a clock that stands, nobody can wait for it.
+        profile in ("stream", "archive", "revisions") and bool(rng.random() < 0.5),
         float(rng.choice([1.0, 2.0, 60.0])),
         int(rng.choice([1, 3, 512])) if symbols < 20 else int(rng.choice([50, 512])),
     )
