@@ -75,6 +75,8 @@ class CaseResult:
     agreements: list[Agreement] = field(default_factory=list)
     goals: list[Goal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    load: float = 0.0
+    """Processes that wanted a core in the minute before it began, by the machine's own count."""
 
     def add(self, name: str, setting: str, seconds: Sequence[float], scale: float = 1.0) -> Measure:
         """Keep the samples of one contender; `scale` turns seconds into the unit."""
@@ -126,7 +128,7 @@ class CaseResult:
         lines += [goal.line() for goal in self.goals]
         if self.agreements:
             lines.append(f"- answers agree: {self._widest()}")
-        return [*lines, *(f"- {note}" for note in self.notes), ""]
+        return [*lines, *(f"- {note}" for note in self.notes), f"- load before it began: {self.load:.1f}", ""]
 
 
 def _share(agreement: Agreement) -> float:
@@ -178,14 +180,31 @@ def read_case(stored: dict[str, Any]) -> CaseResult:
 
 
 def write_tables(path: Path, content: dict[str, Any], order: Sequence[str]) -> None:
-    """Replace what stands between the markers of a document by the tables of all stored cases."""
+    """Replace what stands between the markers of a document by the tables of all stored cases.
+
+    Their plots go into a folder beside the document, of its name without the ending.
+    """
+    from benchmarks.plots import plot, promises
+
     text = path.read_text()
     before, rest = text.split(START)
     after = rest.split(END)[1]
     about = content["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in about["packages"].items())
     lines = [f"{about['cores']} cores, {about['architecture']}, Python {about['python']}, {versions}.", ""]
-    for name in order:
-        if name in content["cases"]:
-            lines += read_case(content["cases"][name]).markdown()
+    cases = [read_case(content["cases"][name]) for name in order if name in content["cases"]]
+    plots = path.with_suffix("")
+    plots.mkdir(exist_ok=True)
+    goals = [(case.name, goal) for case in cases for goal in case.goals]
+    if goals:
+        (plots / "promises.svg").write_text(promises(goals))
+        kept = sum(goal.holds for _, goal in goals)
+        lines += [f"{kept} of {len(goals)} promises hold.", "", _image(path, "promises", "promises"), ""]
+    for case in cases:
+        (plots / f"{case.name}.svg").write_text(plot(case))
+        lines += [*case.markdown(), _image(path, case.name, case.title), ""]
     path.write_text(before + START + "\n" + "\n".join(lines) + END + after)
+
+
+def _image(document: Path, name: str, alternative: str) -> str:
+    return f"![{alternative}]({document.stem}/{name}.svg)"
