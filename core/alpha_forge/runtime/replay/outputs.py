@@ -64,16 +64,27 @@ class Digest:
 
     def __init__(self) -> None:
         self._hashes: dict[tuple[str, str], Any] = {}
+        self._begun: tuple[Int, Int, npt.NDArray[np.void]] | None = None
         self.counts: dict[tuple[str, str], int] = {}
 
     def add(self, frame: str, column: str, ts: Int, symbols: Int, values: Float) -> None:
         """Records of one column, in order; those after it come later."""
         key = (frame, column)
+        records = self._keyed(ts, symbols)
+        records["value"] = values
         there = ~np.isnan(values)
-        records = np.empty(int(there.sum()), dtype=self._RECORD)
-        records["ts"], records["symbol"], records["value"] = ts[there], symbols[there], values[there]
-        self._hashes.setdefault(key, hashlib.sha256()).update(records.tobytes())
+        if not there.all():
+            records = records[there]
+        self._hashes.setdefault(key, hashlib.sha256()).update(records.view(np.uint8))
         self.counts[key] = self.counts.get(key, 0) + len(records)
+
+    def _keyed(self, ts: Int, symbols: Int) -> npt.NDArray[np.void]:
+        """Records without their values: made once where columns come with the same arrays of keys."""
+        if self._begun is None or self._begun[0] is not ts or self._begun[1] is not symbols:
+            records = np.empty(len(ts), dtype=self._RECORD)
+            records["ts"], records["symbol"] = ts, symbols
+            self._begun = ts, symbols, records
+        return self._begun[2]
 
     def columns(self) -> dict[str, str]:
         """``frame.column`` → hexadecimal digest."""
@@ -114,11 +125,8 @@ class TableFile:
     def _tables(self, chunk: FrameChunk, kept: Int) -> list[dict[str, Any]]:
         import pyarrow as pa
 
-        present = chunk.present[kept]
-        rows, places = np.nonzero(present)
         names = pa.array(self._dag.frames[chunk.frame].symbols)
-        columns = {c: values[kept][rows, places] for c, values in chunk.columns.items()}
-        ts = chunk.ts[kept][rows]
+        ts, places, columns = flattened(chunk, kept)
         if self._wide:
             symbols = pa.DictionaryArray.from_arrays(pa.array(places.astype(np.int32)), names)
             return [{"ts": self._ts(ts), "symbol": self._plain(symbols), **columns}]
@@ -163,9 +171,12 @@ class TableFile:
 
                 made: Any = CSVWriter(str(part), schema, write_options=WriteOptions(quoting_style="needed"))
             else:
+                import pyarrow as pa
                 from pyarrow.parquet import ParquetWriter
 
-                made = ParquetWriter(str(part), schema)
+                # A dictionary of floats, which hardly repeat, costs time and saves no room.
+                repeated = [field.name for field in schema if not pa.types.is_floating(field.type)]
+                made = ParquetWriter(str(part), schema, use_dictionary=repeated)
             self._writers[key] = (made, part, path)
         return self._writers[key][0]
 
@@ -233,6 +244,21 @@ def kept_rows(chunk: FrameChunk, start: int, grid: Interval | None) -> Int:
     if grid is not None:
         wanted &= (chunk.ts - grid.offset) % grid.ns == 0
     return np.flatnonzero(wanted).astype(np.int64)
+
+
+def flattened(chunk: FrameChunk, kept: Int) -> tuple[Int, Int, dict[str, Float]]:
+    """Bars that are there, of the rows at the places `kept`: ts, places of the symbols, and columns, all (bars,).
+
+    By ts, then by symbol.
+    """
+    # Most often one stretch: then nothing is copied.
+    stretch = len(kept) > 0 and int(kept[-1]) - int(kept[0]) + 1 == len(kept)
+    taken = slice(int(kept[0]), int(kept[-1]) + 1) if stretch else kept
+    present = chunk.present[taken]
+    rows, places = np.nonzero(present)
+    every = bool(present.all())
+    columns = {c: v[taken].ravel() if every else v[taken][rows, places] for c, v in chunk.columns.items()}
+    return chunk.ts[taken][rows], places, columns
 
 
 def table_path(path: Path) -> Path:

@@ -19,7 +19,7 @@ from alpha_forge.contracts.interval import iso
 from alpha_forge.contracts.plugin import DataSource
 from alpha_forge.plan.graph import EventFlowDAG
 from alpha_forge.runtime.progress import Progress, Silent
-from alpha_forge.runtime.replay.outputs import Digest, Output, kept_rows
+from alpha_forge.runtime.replay.outputs import Digest, Output, flattened, kept_rows
 from alpha_forge.runtime.replay.reading import Chunk, HistoryReader, first_rows
 from alpha_forge.runtime.replay.rows import RowGraph
 from alpha_forge.runtime.replay.whole import FrameChunk, WholeGraph, obstacle
@@ -174,11 +174,8 @@ class Replayer:
                 seen[new] = history.first + before + inside[:, new].argmax(axis=0)
 
     def _note(self, made: FrameChunk, kept: Int) -> None:
-        present = made.present[kept]
-        rows, places = np.nonzero(present)
-        ts = made.ts[kept][rows]
-        for column, values in made.columns.items():
-            found = values[kept][rows, places]
+        ts, places, columns = flattened(made, kept)
+        for column, found in columns.items():
             self._report.digest.add(made.frame, column, ts, places, found)
             ready = int((~np.isnan(found)).sum())
             self._report.records += ready
