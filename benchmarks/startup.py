@@ -26,6 +26,16 @@ LIST = "alpha_forge plugins list --format json"
 CHECK = "alpha_forge check, the large example"
 IMPORTS = "Python that imports numpy, pydantic and click"
 MILLI = 1e3
+HEAVY = ("torch", "pandas", "numba")
+LOADED = f"""
+import sys
+from alpha_forge.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code, end.code
+print("\\n" + " ".join(name for name in {HEAVY} if name in sys.modules))
+"""
 
 
 def run(*, quick: bool) -> CaseResult:
@@ -43,9 +53,12 @@ def run(*, quick: bool) -> CaseResult:
             CHECK: _process([*command, "check", str(config)], folder),
             IMPORTS: _process([sys.executable, "-c", "import numpy, pydantic, click"], folder),
         }
+        for title, arguments in {LIST: ["plugins", "list"], CHECK: ["check", str(config)]}.items():
+            result.agree(f"heavy libraries that {title} loads", "a process", _heavy(arguments, folder), 0.0)
         found = in_turn(turns, 3 if quick else 25)
     for title, samples in found.items():
         result.add(title, "a process", samples, MILLI)
+    result.notes.append(f"neither command loads {', '.join(HEAVY)}")
     bare = median(found[BARE])
     result.goals.append(
         Goal(
@@ -64,6 +77,13 @@ def run(*, quick: bool) -> CaseResult:
         )
     )
     return result
+
+
+def _heavy(arguments: list[str], folder: Path) -> int:
+    """How many of the libraries that are slow to import a command has imported at its end."""
+    command = [sys.executable, "-c", LOADED, *arguments]
+    answer = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    return len(answer.stdout.splitlines()[-1].split())
 
 
 def _process(command: list[str], folder: Path) -> Turn:
