@@ -18,6 +18,7 @@ BUILT_IN = {
     "data.binance_futures",
     "data.binance_spot",
     "data.files",
+    "data.timer",
     "data.clickhouse_poll",
     *(
         f"features.{name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import os
@@ -15,6 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from alpha_forge.runtime.event_loop import EventLoopManager
+from alpha_forge.runtime.interrupts import Interrupts
 
 DEADLINE = 60.0
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
@@ -190,6 +194,21 @@ def test_a_signal_during_start_up_ends_it_too(tmp_path):
     with running(tmp_path) as run:
         run.process.send_signal(signal.SIGINT)
         assert run.end() == 130
+
+
+def test_an_interrupt_that_a_callback_swallowed_is_not_forgotten():
+    """Raised where Python only prints it: before the loop runs it is looked up again."""
+
+    class Runner:
+        async def run(self) -> None:
+            raise AssertionError("the run began all the same")
+
+    with Interrupts() as interrupts:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            EventLoopManager(Runner(), interrupts).run()  # type: ignore[arg-type]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -18,6 +18,7 @@ from alpha_forge.cli.running import (
     state_directory,
     state_option,
 )
+from alpha_forge.runtime.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from alpha_forge.runtime.runner import RunSummary
@@ -63,31 +64,32 @@ def signal(
 
     Ctrl-C or SIGTERM ends it cleanly: sources stop, sinks take what is left, and are closed.
     """
-    from alpha_forge.cli.logs import set_up
-    from alpha_forge.cli.progress import shown_progress
-    from alpha_forge.plan.compiler import preflight
-    from alpha_forge.runtime.event_loop import EventLoopManager
-    from alpha_forge.runtime.runner import RealTimeRunner
+    with Interrupts() as interrupts:
+        from alpha_forge.cli.logs import set_up
+        from alpha_forge.cli.progress import shown_progress
+        from alpha_forge.plan.compiler import preflight
+        from alpha_forge.runtime.event_loop import EventLoopManager
+        from alpha_forge.runtime.runner import RealTimeRunner
 
-    set_up(log_format, quiet=quiet)
-    where = {"sandbox": sandbox, "speed": speed, "data": data, "seed": seed, "faults": faults}
-    with loaded(config, overrides, **where) as compiled:  # type: ignore[arg-type]
-        preflight(compiled)
-        with (
-            shown_progress(quiet=quiet or log_format == "json") as progress,
-            recording(record, compiled, config, overrides) as journal,
-        ):
-            runner = RealTimeRunner(
-                compiled.document,
-                compiled.dag,
-                bars=bars,
-                cache_dir=cache,
-                state_dir=state_directory(state, sandbox=sandbox),
-                progress=progress,
-                journal=journal,
-            )
-            manager = EventLoopManager(runner)
-            summary = manager.run()
+        set_up(log_format, quiet=quiet)
+        where = {"sandbox": sandbox, "speed": speed, "data": data, "seed": seed, "faults": faults}
+        with loaded(config, overrides, **where) as compiled:  # type: ignore[arg-type]
+            preflight(compiled)
+            with (
+                shown_progress(quiet=quiet or log_format == "json") as progress,
+                recording(record, compiled, config, overrides) as journal,
+            ):
+                runner = RealTimeRunner(
+                    compiled.document,
+                    compiled.dag,
+                    bars=bars,
+                    cache_dir=cache,
+                    state_dir=state_directory(state, sandbox=sandbox),
+                    progress=progress,
+                    journal=journal,
+                )
+                manager = EventLoopManager(runner, interrupts)
+                summary = manager.run()
     _sum_up(summary)
     return INTERRUPTED if manager.interrupted_by == signals.SIGINT else 0
 

@@ -8,6 +8,7 @@ import os
 import signal
 from types import FrameType
 
+from alpha_forge.runtime.interrupts import Interrupts
 from alpha_forge.runtime.runner import RealTimeRunner, RunSummary
 
 log = logging.getLogger("alpha_forge.runner")
@@ -19,12 +20,16 @@ INTERRUPTED = 130
 class EventLoopManager:
     """Ctrl-C and SIGTERM ask the runner to stop; a second one ends the process at once."""
 
-    def __init__(self, runner: RealTimeRunner) -> None:
+    def __init__(self, runner: RealTimeRunner, interrupts: Interrupts | None = None) -> None:
+        """``interrupts`` knows of a Ctrl-C that came before; `run` raises KeyboardInterrupt for it."""
         self._runner = runner
+        self._interrupts = interrupts
         self.interrupted_by: int | None = None
 
     def run(self) -> RunSummary:
         """Blocks until the run is over; call on the main thread. Raises what the runner raises."""
+        if self._interrupts is not None and self._interrupts.seen:
+            raise KeyboardInterrupt
         before = {number: signal.getsignal(number) for number in SIGNALS}
         try:
             return asyncio.run(self._main())
