@@ -50,6 +50,18 @@ class FlowExecutor:
             for n in dag.nodes.values()
             if n.kind == "model" and not n.emits and not any((n.frame, c) in read for c in n.outputs)
         )
+        self._steps = {
+            flow.name: [
+                (
+                    self._runners[i],
+                    self._results.writer(dag.nodes[i], frames[dag.nodes[i].frame]),
+                    i in self._idle_models,
+                )
+                for i in flow.nodes
+            ]
+            for flow in dag.flows
+        }
+        """Of each flow: what runs, what stores its outputs, and whether it idles in warm-up."""
         self.warming = False
         """While True, models whose column nobody reads are left out: their values would be thrown away."""
 
@@ -92,17 +104,17 @@ class FlowExecutor:
     def _run_steps(self, flow: FlowDefinition, row: int, symbols: Int, chain: tuple[str, ...]) -> None:
         frame = self._frames[flow.frame]
         inputs = InputResolver(frame, row, symbols, self._longest[flow.name])
-        ts = frame.interval.ts(row)
-        for node_id in flow.nodes:
-            if self.warming and node_id in self._idle_models:
+        for runner, writer, idle in self._steps[flow.name]:
+            if idle and self.warming:
                 continue
-            runner = self._runners[node_id]
             try:
                 outputs = runner.run(inputs)
             except Exception as error:
-                raise blame(runner.node, at(ts), error) from error
-            for published in self._results.store(runner.node, frame, row, symbols, outputs) or ():
-                self._bus.publish(published, chain)
+                raise blame(runner.node, at(frame.interval.ts(row)), error) from error
+            published = writer.store(row, symbols, outputs)
+            if published is not None:
+                for event in published:
+                    self._bus.publish(event, chain)
 
     def observe(self, observer: Observer) -> None:
         """See `Engine.observe`."""

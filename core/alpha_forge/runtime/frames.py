@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -48,10 +48,25 @@ class FrameLog:
         size = self.size = len(self.symbols)
         self._data = np.full((len(columns), 2 * self.capacity, size), np.nan)
         self._present = np.zeros((2 * self.capacity, size), dtype=np.bool_)
+        self._mirror()
+        self._unwritten: slice | Int = slice(None)
         self._run = np.zeros((self.capacity, size), dtype=np.int64)
         self._rows = np.full(self.capacity, -1, dtype=np.int64)
+        self._streak_row, self._streak = -1, 0
         self._newest = -1
         self._everyone = np.arange(size, dtype=np.int64)
+
+    def _mirror(self) -> None:
+        """Views in which a row and its mirror image lie along an axis of their own: one write serves both."""
+        shape = (2, self.capacity, self.size)
+        self._both = self._data.reshape(len(self.index), *shape)
+        self._both_present = self._present.reshape(shape)
+
+    def expect(self, columns: Collection[str]) -> None:
+        """Say which columns are written for all symbols as soon as a whole row was appended, before anybody reads
+        them: `append` leaves what an older row had there, where it would have to blank them."""
+        left = [number for column, number in self.index.items() if column not in columns]
+        self._unwritten = np.array(left, dtype=np.int64)
 
     @property
     def newest(self) -> int:
@@ -69,16 +84,15 @@ class FrameLog:
 
     def append(self, row: int, symbols: Int, values: Float) -> bool:
         """Put base columns ``(columns, n)`` of `symbols` into `row`. False if the row has left the ring."""
+        whole = len(symbols) == self.size
         if row > self._newest:
-            self._make_room(row)
+            self._make_room(row, whole)
         elif row <= self._newest - self.capacity:
             return False
         at = row % self.capacity
-        if len(symbols) == self.size:
-            self._data[: len(values), at] = values
-            self._data[: len(values), at + self.capacity] = values
-            self._present[at] = True
-            self._present[at + self.capacity] = True
+        if whole:
+            self._both[: len(values), :, at] = values[:, None]
+            self._both_present[:, at] = True
         else:
             self._data[: len(values), at, symbols] = values
             self._data[: len(values), at + self.capacity, symbols] = values
@@ -93,6 +107,9 @@ class FrameLog:
             self._run[at, symbols] = 1
         elif len(symbols) == self.size:
             np.add(self._run[before], 1, out=self._run[at])
+            # While rows come whole, their count goes on by one: no need to look at all symbols again.
+            more = self._streak + 1 if self._streak_row == row - 1 else int(np.minimum.reduce(self._run[at]))
+            self._streak_row, self._streak = row, more
         else:
             self._run[at, symbols] = self._run[before, symbols] + 1
 
@@ -111,6 +128,7 @@ class FrameLog:
         shape = (len(self.index), 2 * self.capacity, self.size)
         self._data = np.full(shape, np.nan)
         self._present = np.zeros(shape[1:], dtype=np.bool_)
+        self._mirror()
         self._run = np.zeros((self.capacity, self.size), dtype=np.int64)
         self._rows = np.full(self.capacity, -1, dtype=np.int64)
         at = numbers % self.capacity
@@ -120,27 +138,29 @@ class FrameLog:
             self._data[:, place] = data[:, numbers % old]
             self._present[place] = present[numbers % old]
 
-    def _make_room(self, row: int) -> None:
+    def _make_room(self, row: int, whole: bool) -> None:
+        """Blank what is left of older rows in the places up to `row`, which is about to be written ``whole`` or not."""
         first = max(self._newest + 1, row - self.capacity + 1) if self._newest >= 0 else row
         for number in range(first, row + 1):
             at = number % self.capacity
             self._rows[at] = number
             self._run[at] = 0
-            for place in (at, at + self.capacity):
-                self._data[:, place] = np.nan
-                self._present[place] = False
+            self._both_present[:, at] = False
+            # Of a frame of many columns this is much of what a row costs.
+            self._both[self._unwritten if whole and number == row else slice(None), :, at] = np.nan
         self._newest = row
 
-    def store(self, column: int, row: int, symbols: Int, values: Float) -> None:
-        """Write ``(n,)`` values of the column number `column` for `symbols` at `row`."""
+    def store(self, columns: Sequence[int], row: int, symbols: Int, values: Sequence[Float]) -> None:
+        """Write ``(n,)`` values of each of the columns, by number, for `symbols` at `row`."""
         at = row % self.capacity
-        data = self._data
         if len(symbols) == self.size:
-            data[column, at] = values
-            data[column, at + self.capacity] = values
-        else:
-            data[column, at, symbols] = values
-            data[column, at + self.capacity, symbols] = values
+            both = self._both
+            for k, column in enumerate(columns):
+                both[column, :, at] = values[k]
+            return
+        for column, its in zip(columns, values, strict=True):
+            self._data[column, at, symbols] = its
+            self._data[column, at + self.capacity, symbols] = its
 
     def present(self, row: int) -> Bool:
         """(symbols,) presence mask of a kept row."""
@@ -154,8 +174,11 @@ class FrameLog:
 
     def unbroken(self, row: int, symbols: Int) -> int:
         """How many rows up to `row` every one of `symbols` has without a hole (0: one is absent at `row`)."""
+        everyone = len(symbols) == self.size
+        if everyone and row == self._streak_row:
+            return self._streak
         run = self._run[row % self.capacity]
-        return int(run.min() if len(symbols) == self.size else run[symbols].min())
+        return int(np.minimum.reduce(run if everyone else run[symbols]))
 
     def own_window(self, column: str, row: int, symbols: Int, rows: int, unbroken: int) -> Float:
         """(rows, n): the last `rows` bars of each symbol up to `row`, its absent ones skipped, NaN before its first.

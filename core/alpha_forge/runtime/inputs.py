@@ -36,6 +36,7 @@ class InputResolver:
         self._unbroken = frame.unbroken(row, symbols)
         self._windows: dict[str, Float] = {}
         self._numbers: dict[int, Int] = {}
+        self._tiles: dict[str, Float] = {}
 
     def own(self, column: str, rows: int) -> Float:
         """(rows, n): each symbol's own last bars. See `FrameLog.own_window`."""
@@ -56,3 +57,17 @@ class InputResolver:
     def now(self, column: str, *, everyone: bool = False) -> Float:
         """(n,) values at the row itself; with ``everyone`` of all symbols."""
         return self.frame.values(column, self.row, self.frame.everyone if everyone else self.symbols)
+
+    def tiled(self, column: str, times: int) -> Float:
+        """(1, times * n): the values at the row itself, over and over. ``times`` is the same in all calls."""
+        found = self._tiles.get(column)
+        if found is None:
+            found = self._tiles[column] = tile(self.now(column), times)
+        return found
+
+
+def tile(values: Float, times: int) -> Float:
+    """(n,) → (1, times * n)."""
+    out = np.empty((1, times * len(values)))
+    out.reshape(times, -1)[:] = values
+    return out

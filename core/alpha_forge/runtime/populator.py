@@ -40,6 +40,8 @@ class FrameState:
     """Newest row whose flow has run (or that had no bar to run on)."""
     known: Int
     """First row from which on everything is known; what needs older ones is not made."""
+    together: bool = False
+    """True if the newest `done` is that of all symbols."""
     pending: list[int] = field(default_factory=list)
     """Of a flow with a panel step: closed rows that wait for the other symbols, ascending."""
 
@@ -81,6 +83,15 @@ class FramePopulator:
         self._waiting: dict[str, list[Waiting]] = {name: [] for name in dag.frames}
         self._joins = self._make_joins()
         self._foreign = self._make_foreign()
+        self._expect()
+
+    def _expect(self) -> None:
+        """Tell each frame what its own flow writes right after a row came in, for those of that row."""
+        for state in self._frames.values():
+            if not state.flow.panel:  # its rows wait, and others may read them meanwhile
+                nodes = [self._dag.nodes[i] for i in state.flow.nodes]
+                made = {c for n in nodes if n.kind == "features" for c in n.outputs}
+                state.log.expect(made | set(state.spec.base_columns))
 
     def _state(self, spec: FrameSpec) -> FrameState:
         size = len(spec.symbols)
@@ -165,8 +176,7 @@ class FramePopulator:
             state.log.append(row, present, values)
             if self._observer is not None:
                 self._tell(state, row, present, values)
-        state.closed[present] = row
-        state.closed[absent] = row
+        _mark(state.closed, row, present, absent)
         if not state.flow.panel:
             if len(present):
                 self.executor.run(state.flow, row, present)
@@ -192,7 +202,7 @@ class FramePopulator:
     def _oldest_needed(self, state: FrameState) -> int:
         """First row that a symbol behind the others, or a row that waits for another frame, may still read."""
         interval = state.spec.interval
-        rows = [int(state.done.min()) + 1]
+        rows = [int(state.done[0] if state.together else np.minimum.reduce(state.done)) + 1]
         for table in (self._joins, self._foreign):
             rows += [w.rows[0][0] for w in table.get(state.spec.name, ()) if w.rows]
         for waiting in self._waiting[state.spec.name]:
@@ -211,8 +221,7 @@ class FramePopulator:
     def _done(self, state: FrameState, row: int, present: Int, absent: Int) -> None:
         """The row is finished for these symbols: make what follows from it."""
         name = state.spec.name
-        state.done[present] = row
-        state.done[absent] = row
+        state.together = _mark(state.done, row, present, absent)
         for node in self._makes.get(name, ()):
             self._transform(node, state, row, present, absent)
         for waiting in (*self._joins.get(name, ()), *self._foreign.get(name, ())):
@@ -331,6 +340,16 @@ def newest_rows(log: FrameLog, row: int, back: int, symbols: Int, last: Int) -> 
         row -= 1
         left = left[last[left] < row]
     return found[::-1]
+
+
+def _mark(rows: Int, row: int, present: Int, absent: Int) -> bool:
+    """``rows[symbol] = row`` for all of these symbols. True if these are all there are."""
+    if len(present) + len(absent) == len(rows):
+        rows.fill(row)
+        return True
+    rows[present] = row
+    rows[absent] = row
+    return False
 
 
 def _closes(spec: FrameSpec, numbers: Int) -> Int:

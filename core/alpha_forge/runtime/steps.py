@@ -12,11 +12,12 @@ from alpha_forge.contracts.errors import AlphaForgeError, PluginError
 from alpha_forge.contracts.interval import iso
 from alpha_forge.contracts.plugin import Feature, Model, RecursiveFeature
 from alpha_forge.plan.graph import EventFlowDAG, Node
-from alpha_forge.runtime.generations import Generations
-from alpha_forge.runtime.inputs import InputResolver
+from alpha_forge.runtime.generations import SLOTS, Generations
+from alpha_forge.runtime.inputs import InputResolver, tile
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
 T = TypeVar("T")
 
 
@@ -62,6 +63,7 @@ class FeatureRunner:
         self._compute = feature.compute
         self._panel = node.scope == "panel"
         self._rows = node.lookback
+        self._columns = node.inputs
         self._single = node.inputs[0] if len(node.inputs) == 1 else None
 
     def windows(self) -> tuple[tuple[str, int], ...]:
@@ -70,16 +72,15 @@ class FeatureRunner:
     def run(self, inputs: InputResolver) -> tuple[Float, ...]:
         rows = self._rows
         if self._panel:
-            found = self._compute(*[inputs.panel(c, rows) for c in self.node.inputs])
+            found = self._compute(*[inputs.panel(c, rows) for c in self._columns])
         elif self._single is not None:
             found = self._compute(inputs.own(self._single, rows))
         else:
-            found = self._compute(*[inputs.own(c, rows) for c in self.node.inputs])
-        if not isinstance(found, tuple):
-            found = (found,)
+            found = self._compute(*[inputs.own(c, rows) for c in self._columns])
+        newest = tuple([o[-1] for o in found]) if isinstance(found, tuple) else (found[-1],)
         if self._panel and len(inputs.symbols) != inputs.frame.size:
-            return tuple(output[-1][inputs.symbols] for output in found)
-        return tuple(output[-1] for output in found)
+            return tuple(output[inputs.symbols] for output in newest)
+        return newest
 
 
 class RecursiveRunner:
@@ -106,24 +107,28 @@ class RecursiveRunner:
         return ()
 
     def run(self, inputs: InputResolver) -> tuple[Float, ...]:
-        columns = tuple(inputs.now(c, everyone=self._panel) for c in self.node.inputs)
         symbols = inputs.frame.everyone if self._panel else inputs.symbols
-        outputs = self._step(inputs, symbols, columns)
-        return tuple(o[inputs.symbols] for o in outputs) if self._panel else outputs
+        if self._newest is not None:
+            fresh = self._newest[symbols] < inputs.row
+            self._newest[symbols] = inputs.row
+            if not fresh.all():
+                outputs = self._step_some(inputs, symbols, fresh)
+                return tuple(o[inputs.symbols] for o in outputs) if self._panel else outputs
+        if self._panel:
+            rows = [inputs.now(c, everyone=True)[None, :] for c in self.node.inputs]
+            return tuple(o[inputs.symbols] for o in self.generations.step(inputs.row, symbols, rows))
+        return self.generations.step(inputs.row, symbols, [inputs.tiled(c, SLOTS) for c in self.node.inputs])
 
-    def _step(self, inputs: InputResolver, symbols: Int, columns: tuple[Float, ...]) -> tuple[Float, ...]:
-        """Move the states on by this row, once a symbol; a row that they have seen has its value already."""
-        if self._newest is None:
-            return self.generations.step(inputs.row, symbols, columns)
-        fresh = self._newest[symbols] < inputs.row
-        self._newest[symbols] = inputs.row
-        if fresh.all():
-            return self.generations.step(inputs.row, symbols, columns)
+    def _step_some(self, inputs: InputResolver, symbols: Int, fresh: Bool) -> tuple[Float, ...]:
+        """Move on only the states that have not seen this row; the others have its value already."""
         outputs = tuple(inputs.frame.values(c, inputs.row, symbols).copy() for c in self.node.outputs)
         if fresh.any():
-            found = self.generations.step(inputs.row, symbols[fresh], tuple(c[fresh] for c in columns))
-            for output, values in zip(outputs, found, strict=True):
-                output[fresh] = values
+            values = [inputs.now(c, everyone=self._panel)[fresh] for c in self.node.inputs]
+            given = [tile(v, 1 if self._panel else SLOTS) for v in values]
+            for output, found in zip(
+                outputs, self.generations.step(inputs.row, symbols[fresh], given), strict=True
+            ):
+                output[fresh] = found
         return outputs
 
 
