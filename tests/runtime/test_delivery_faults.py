@@ -467,7 +467,7 @@ def test_a_full_disk_is_waited_for_and_then_ends_the_run_with_nothing_half_writt
     log.close()
 
 
-def test_a_cursor_that_can_not_be_moved_is_not_a_reason_to_deliver_again(tmp_path, monkeypatch):
+def test_a_cursor_that_can_not_be_moved_is_not_a_reason_to_deliver_again(tmp_path, monkeypatch, caplog):
     log = Outbox(tmp_path / "test.outbox.db", "test")
     taken: list[list[float]] = []
     emitter = emitter_of(log, [spec("one", make_sink(taken.append, idempotent=False))], VirtualTime())
@@ -486,3 +486,5 @@ def test_a_cursor_that_can_not_be_moved_is_not_a_reason_to_deliver_again(tmp_pat
     until(lambda: bool(pacing.advance(1.0)) or log.backlog("one") == 0)
     emitter.close()
     assert taken == [[0, 1, 2]]
+    # Said once, however often it is tried.
+    assert caplog.text.count("the cursor is moved once that is over") == 1

@@ -277,6 +277,7 @@ class SinkWorker:
 
     def _settle(self, batch: Batch, rejected: dict[int, str]) -> None:
         """Note in the log that the sink has the batch; tried until it works, since the sink would get it again."""
+        told = False
         while True:
             try:
                 self._log.settle(self.name, batch, rejected, self._pacing.now())
@@ -285,9 +286,11 @@ class SinkWorker:
                 if error.code != "AF6044":
                     raise _LogError(error) from error
                 self.status.last_error = one_line(error)
-                log.error(
-                    "sink %s: %s; the cursor is moved once that is over", self.name, self.status.last_error
-                )
+                if not told:
+                    told = True
+                    log.error(
+                        "sink %s: %s; the cursor is moved once that is over", self.name, self.status.last_error
+                    )
                 if self._pacing.wait(self._stop, 1.0):
                     raise _LogError(error) from error
         self._held = None
