@@ -30,13 +30,14 @@ from alpha_forge.runtime.runner import RealTimeRunner, RunSummary
 from alpha_forge_plugins.market.binance import refusals
 from alpha_forge_sdk.sandbox import FaultScript, HostileFaults, SandboxConfig
 from alpha_forge_sdk.sandbox.feed import Push
+from alpha_forge_sdk.sandbox.hostile.script import Rule
 from alpha_forge_sdk.sandbox.http import Request, Response
 from alpha_forge_sdk.testing.exchange import running_exchange
 from tests.pipelines import compiled
 from tests.soak.campaign import expected
 from tests.soak.campaign.expected import Heard, Truth
 from tests.soak.campaign.market import INTERVALS, Market, make, write
-from tests.soak.campaign.scenario import WINDOW, Scenario
+from tests.soak.campaign.scenario import PROFILES, WINDOW, Scenario
 
 FRAME = "ohlcv"
 LIMIT = 90.0
@@ -44,6 +45,14 @@ LIMIT = 90.0
 
 BAN = 0.5
 """Real seconds that a ban of the profile of that name lasts: long enough to tell who waits from who is slow."""
+ADDED = {
+    "ban": "{{kind: http_418, rate: 0.4, times: 2, ban: {ban}s}}",
+    "lag": (
+        "{{kind: rest_lag, rate: 0.6, lag: 25s}}, {{kind: missing_close, rate: 0.2}}, "
+        "{{kind: late_close, rate: 0.2, delay: 20s}}"
+    ),
+}
+"""What the profiles of these names have besides what a lossless script has; `ban` is in exchange seconds."""
 ON_THE_WAY = 0.1
 """Real seconds after a ban within which the exchange takes requests that were sent before it was told."""
 
@@ -153,26 +162,25 @@ def _rows(body: bytes) -> dict[int, list[str]]:
 
 
 def script_of(scenario: Scenario, market: Market) -> FaultScript:
-    """The faults of a run; every other one of the profile revisions has nothing but changed closes, where what must be
+    """The faults of a run; every third one of the profile revisions has nothing but changed closes, where what must be
     told of them is known to the last one."""
     if purely_revised(scenario):
         rules = "seed: {}\nfaults: [{{kind: changed_close, rate: 0.2, delay: {}ms}}]"
         return FaultScript.parse(rules.format(scenario.seed, scenario.interval_ms // 4))
-    script = _drawn(scenario, market, "lossless" if scenario.profile == "ban" else scenario.profile)
+    drawn = _drawn(scenario, market, "lossless" if scenario.profile in ADDED else scenario.profile)
     if scenario.profile == "lossless":
-        # Wilder: of one side only, a script has more faults that meet each other.
-        side = ("stream", "rest", "archive")[scenario.seed // 7 % 3]
-        script = FaultScript(script.seed, (*script.rules, *_drawn(scenario, market, side).rules))
-    if scenario.profile == "ban":
-        seconds = round(BAN * scenario.speed)
-        ban = FaultScript.parse(f"faults: [{{kind: http_418, rate: 0.4, times: 2, ban: {seconds}s}}]").rules
-        others = (rule for rule in script.rules if rule.kind != "http_418")
-        script = FaultScript(script.seed, (*ban, *others))
-    return script
+        # Wilder: where the faults of a script are of one side, more of them meet each other.
+        drawn += _drawn(scenario, market, ("stream", "archive")[scenario.seed // 7 % 2])
+    if scenario.profile in ADDED:
+        text = ADDED[scenario.profile].format(ban=round(BAN * scenario.speed))
+        added = FaultScript.parse(f"faults: [{text}]").rules
+        kinds = {rule.kind for rule in added}
+        drawn = (*added, *(rule for rule in drawn if rule.kind not in kinds))
+    return FaultScript(scenario.seed, drawn)
 
 
-def _drawn(scenario: Scenario, market: Market, profile: str) -> FaultScript:
-    return FaultScript.random(
+def _drawn(scenario: Scenario, market: Market, profile: str) -> tuple[Rule, ...]:
+    script = FaultScript.random(
         scenario.seed,
         symbols=market.names,
         interval_ms=scenario.interval_ms,
@@ -180,11 +188,12 @@ def _drawn(scenario: Scenario, market: Market, profile: str) -> FaultScript:
         until_ms=scenario.until_ms,
         profile=profile,
     )
+    return script.rules
 
 
 def purely_revised(scenario: Scenario) -> bool:
     """Whether the only fault of a run is that bars come again with other values."""
-    return scenario.profile == "revisions" and scenario.seed % 4 == 1
+    return scenario.profile == "revisions" and scenario.seed // len(PROFILES) % 3 == 0
 
 
 def execute(scenario: Scenario) -> Outcome:
@@ -279,7 +288,7 @@ using: {{capabilities: [shared, middlefreq]}}
 signal_generation:
   mode: stream
   warmup: {{lookback_days: auto}}
-  scheduling: {{buffer_minutes: 2}}
+  scheduling: {{buffer_minutes: {scenario.buffer_minutes}}}
   on_prediction:
   - {{using: sinks.csv_append, column: {FRAME}.mom, params: {{path: {where / "predictions.csv"}}}}}
 pipeline:

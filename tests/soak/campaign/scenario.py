@@ -12,8 +12,9 @@ from tests.soak.campaign.market import FORMS, INTERVALS, MINUTE, Holes
 WINDOW = 20
 """Bars of the momentum that every run predicts."""
 
-PROFILES = ("lossless", "stream", "rest", "archive", "lossless", "revisions", "ban")
-"""Those of `FaultScript.random`; ``ban`` is rest with a ban that lasts for a good part of the run."""
+PROFILES = ("lossless", "stream", "rest", "archive", "lossless", "revisions", "ban", "lag")
+"""Those of `FaultScript.random`, and two more: a ban that lasts for a good part of the run, and REST that lags behind the
+stream on a clock slow enough to see it."""
 
 SPARE = 12.0
 """Real seconds that the recorded market goes on after the run should have ended."""
@@ -47,6 +48,7 @@ class Scenario:
     state: bool
     restarted: bool
     held: bool
+    buffer_minutes: float
     silence: float
     per_connection: int
 
@@ -59,10 +61,10 @@ class Scenario:
         return self.start_ms + self.bars * self.interval_ms
 
 
-def draw(seed: int, *, wide: bool | None = None) -> Scenario:
-    """The run of this seed. `wide` decides whether it has a hundred symbols or more; by default every 25th has."""
+def draw(seed: int) -> Scenario:
+    """The run of this seed; every 25th has a hundred symbols or more."""
     rng = np.random.default_rng([seed, 20260105])
-    wide = seed % 25 == 24 if wide is None else wide
+    wide = seed % 25 == 24
     profile = PROFILES[seed % len(PROFILES)]
     interval = ("1m", "15m", "1h")[int(rng.integers(0, 3))]
     symbols = int(rng.integers(100, 161)) if wide else int(rng.integers(2, 9))
@@ -72,6 +74,8 @@ def draw(seed: int, *, wide: bool | None = None) -> Scenario:
         speed, bars = float(rng.choice([18_000, 36_000])), int(rng.integers(25, 50))
     else:
         speed, bars = 36_000.0, int(rng.integers(10, 21))
+    if profile == "lag":
+        interval, speed, bars = "1m", 300.0, int(rng.integers(8, 14))
     # The archive has whole days only: what is to meet it must look back for some.
     far = not wide and (profile in ("archive", "revisions") or rng.random() < 0.3)
     length = INTERVALS[interval]
@@ -88,7 +92,7 @@ def draw(seed: int, *, wide: bool | None = None) -> Scenario:
     ratio = length // INTERVALS[recorded]
     return Scenario(
         seed,
-        ("usdm", "spot")[seed % 2],
+        ("usdm", "spot")[(seed + seed // len(PROFILES)) % 2],
         interval,
         recorded,
         symbols,
@@ -104,7 +108,8 @@ def draw(seed: int, *, wide: bool | None = None) -> Scenario:
         bool(rng.random() < 0.8) or seed % 5 == 3,
         seed % 5 == 3,
         # Not where the end of a ban is told: by a clock that stands, nobody can wait for it.
-        profile in ("stream", "archive", "revisions") and bool(rng.random() < 0.5),
+        profile in ("stream", "archive") and bool(rng.random() < 0.5),
+        float(rng.choice([0.05, 0.25])) if profile == "lag" else float(rng.choice([0.25, 2.0])),
         float(rng.choice([1.0, 2.0, 60.0])),
         int(rng.choice([1, 3, 512])) if symbols < 20 else int(rng.choice([50, 512])),
     )
