@@ -6,10 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
 class Lazy:
-    """A function that numba compiles when it is first called, cached on disk where that is possible."""
+    """A function that numba compiles when it is first called, cached on disk where that is possible.
+
+    A cache that can't be written costs time at each start, nothing else.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -17,13 +21,21 @@ class Lazy:
 
     def __call__(self, *args: Any) -> Any:
         if self._compiled is None:
-            import numba
+            self._compiled = self._compile(cache=True)
+        try:
+            return self._compiled(*args)
+        except OSError:  # disk full, directory gone: raised by compiling, before the loop has run
+            self._compiled = self._compile(cache=False)
+            return self._compiled(*args)
 
-            try:
-                self._compiled = numba.njit(cache=True)(self._function)
-            except RuntimeError:  # no place to cache: costs time at each start, nothing else
-                self._compiled = numba.njit(self._function)
-        return self._compiled(*args)
+    def _compile(self, *, cache: bool) -> Callable[..., Any]:
+        import numba
+
+        try:
+            compiled: Callable[..., Any] = numba.njit(cache=cache)(self._function)
+        except RuntimeError:  # "cannot cache function …: no locator available"
+            compiled = numba.njit(self._function)
+        return compiled
 
 
 @Lazy
@@ -171,3 +183,14 @@ def choose_starts(  # type: ignore[no-untyped-def]
                 if generation[slot, s] == g and seen[slot, s] >= settle:
                     out[i, s] = start[slot, s]
                     break
+
+
+def prepare() -> None:
+    """Compile the loops that a stream needs for the first hole or straggler, which warm-up may not have met: they
+    must not cost that tick seconds."""
+    one: npt.NDArray[np.int64] = np.zeros(1, dtype=np.int64)
+    slots: npt.NDArray[np.int64] = np.zeros((1, 1), dtype=np.int64)
+    nobody, nothing = np.zeros((1, 1), dtype=np.bool_), np.zeros((1, 1))
+    gather_own(nothing, nobody, one, 0, 1, 1, one, nothing)
+    step_generations(0, 1, 1, one, nobody[0], one, one.copy(), slots, slots.copy(), nobody, one.copy())
+    pick_generations(nothing[0], one)

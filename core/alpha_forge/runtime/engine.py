@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from alpha_forge.contracts.types import BarBatch
 from alpha_forge.plan.graph import EventFlowDAG
+from alpha_forge.runtime import compiled
 from alpha_forge.runtime.frames import FrameLog
 from alpha_forge.runtime.populator import FramePopulator
 from alpha_forge.runtime.results import Observer, PredictedRow
@@ -49,6 +50,11 @@ class Engine:
     def load_models(self) -> None:
         """Read every checkpoint; on the thread that will predict. Raises ModelError."""
         self._populator.executor.load_models()
+
+    def prepare(self) -> None:
+        """`load_models`, and compile what warm-up may leave uncompiled: a stream's first straggler finds it ready."""
+        self.load_models()
+        compiled.prepare()
 
     def begin(self, known: Mapping[str, Int]) -> None:
         """See `FramePopulator.begin`."""

@@ -112,7 +112,7 @@ class RealTimeRunner:
         emitter = self._emitter = create_emitter_from_dsl(self._document, self._dag, self._state)
         compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
         try:
-            await asyncio.get_running_loop().run_in_executor(compute, self.engine.load_models)
+            await asyncio.get_running_loop().run_in_executor(compute, self.engine.prepare)
             clock = await self._open(feeds)
             emitter.start()
             await self._work(feeds, clock, emitter, compute)
