@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import click
@@ -180,3 +182,16 @@ def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_json_is_the_same_in_any_locale(capsys: pytest.CaptureFixture[str]) -> None:
     json_out({"a": "é …"})
     assert capsys.readouterr().out == '{\n  "a": "\\u00e9 \\u2026"\n}\n'
+
+
+def test_a_check_leaves_garbage_collection_as_it_was(tmp_path: Path) -> None:
+    """Whatever comes of it: who calls the command from a program of its own has memory to keep."""
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("name: [")
+    for was in (True, False):
+        (gc.enable if was else gc.disable)()
+        try:
+            assert run("check", str(broken)).exit_code == 2
+            assert gc.isenabled() is was
+        finally:
+            gc.enable()

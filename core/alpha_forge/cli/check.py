@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from alpha_forge.cli.common import config_argument, format_option, json_out, set_option
+from alpha_forge.cli.common import config_argument, format_option, json_out, set_option, uncollected
 
 
 @click.command("check")
@@ -15,10 +15,11 @@ from alpha_forge.cli.common import config_argument, format_option, json_out, set
 @format_option()
 def check(config: Path, overrides: tuple[str, ...], form: str) -> None:
     """Check CONFIG: syntax, plugins, parameters, columns, warm-up, checkpoints, destinations; all errors at once."""
-    from alpha_forge.plan.compiler import load, preflight
+    with uncollected():
+        from alpha_forge.plan.compiler import load, preflight
 
-    compiled = load(config, overrides)
-    preflight(compiled)
+        compiled = load(config, overrides)
+        preflight(compiled)
     dag = compiled.dag
     if form == "json":
         json_out({"errors": [], "name": dag.name, "steps": len(dag.nodes), "sinks": len(dag.sinks)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import json
 import os
 import sys
@@ -98,6 +99,18 @@ def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def on_terminal() -> bool:
     """True if stdout is a terminal: only then is there colour, and only then is rich imported."""
     return sys.stdout.isatty()
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection inside, for what ends soon: most of it would go through the modules just imported."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 @contextlib.contextmanager
