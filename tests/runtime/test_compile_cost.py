@@ -42,14 +42,17 @@ def bars(rows: int, symbols: int) -> np.ndarray:
     return np.stack((close, close * 1.01, close * 0.99, close, draw.uniform(1, 9, close.shape)), axis=1)
 
 
-def test_stragglers_and_holes_compile_nothing_in_the_stream(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("steps", "columns"), [(FEATURES, COLUMNS), (FEATURES + EXTRA, [*COLUMNS, "ema_of_rsi"])]
+)
+def test_stragglers_and_holes_compile_nothing_in_the_stream(tmp_path, monkeypatch, steps, columns):
     # As in a process that finds none of them compiled, in memory or in a cache.
     compile_it = loops.Lazy._compile
     monkeypatch.setattr(loops.Lazy, "_compile", lambda self, *, cache: compile_it(self, cache=False))
     for name in ("gather_own", "step_generations", "pick_generations"):
         monkeypatch.setattr(loops, name, loops.Lazy(getattr(loops, name)._function))
     symbols = [f"S{k}USDT" for k in range(4)]
-    _, dag = compiled(config(symbols, tmp_path, [*COLUMNS, "ema_of_rsi"], steps=FEATURES + EXTRA))
+    _, dag = compiled(config(symbols, tmp_path, columns, steps=steps))
     engine, grid, values = Engine(dag), dag.frames["ohlcv"].interval, bars(WARM + 40, 4)
     nobody = np.empty(0, dtype=np.int64)
 
