@@ -1,6 +1,7 @@
 # Alpha Forge. `make demo` and `make test` need only python3 >= 3.11 and make.
 VENV   := .venv
 ENGINES := .engines
+DYNALITE = $(CURDIR)/$(ENGINES)/node_modules/dynalite/cli.js
 PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 PEERS  := benchmarks/.peers
@@ -38,7 +39,7 @@ $(ENGINES)/.installed: $(STAMP) tests/engines/package.json tests/engines/package
 	@touch $@
 
 test: setup engines
-	AF_DYNALITE=$(CURDIR)/$(ENGINES)/node_modules/dynalite/cli.js $(PYTHON) -m pytest -n 2 --dist loadfile
+	AF_DYNALITE=$(DYNALITE) $(PYTHON) -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(VENV)/bin/ruff check .
@@ -46,16 +47,16 @@ lint: setup
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-bench: setup
-	$(PYTHON) -m benchmarks
+bench: setup engines
+	AF_DYNALITE=$(DYNALITE) $(PYTHON) -m benchmarks
 
 # The libraries that the benchmarks compare with live in an environment of their own.
 bench-peers: setup
 	@test -x $(PEERS)/bin/python || python3 -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
 
-soak: setup
-	$(PYTHON) -m pytest -m soak tests/soak
+soak: setup engines
+	AF_DYNALITE=$(DYNALITE) $(PYTHON) -m pytest -m soak tests/soak
 
 clean:
 	rm -rf $(VENV) $(ENGINES) $(PEERS) outputs tmp .alpha_forge .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

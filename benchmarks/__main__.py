@@ -23,6 +23,7 @@ CASES = (
     "archive_month",
     "archive_warmup",
     "file_sinks",
+    "server_sinks",
     "startup",
     "demo",
 )
