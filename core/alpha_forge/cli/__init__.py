@@ -22,7 +22,10 @@ COMMANDS = {
     ),
     "outbox": ("alpha_forge.cli.outbox:outbox", "See what sinks have not taken, and put dead letters back."),
     "verify": ("alpha_forge.cli.verify:verify", "Prove that a run is what its bars make it, bit for bit."),
-    "explain": ("alpha_forge.cli.explain:explain", "Show the values of every node that led to one prediction."),
+    "explain": (
+        "alpha_forge.cli.explain:explain",
+        "Show the values of every node that led to one prediction.",
+    ),
     "train": ("alpha_forge.cli.train:train", "Train the checkpoint that the model step names."),
     "plugins": ("alpha_forge.cli.plugins:plugins", "List, show or validate the installed plugins."),
     "bars": ("alpha_forge.cli.bars:bars", "Check the certificate of the bars that a run has processed."),
