@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,12 @@ def test_the_spot_venue_where_it_differs(tmp_path: Path) -> None:
     outcomes = {o.id: o for o in run_case(BinanceSpotConformance, tmp_path, wanted)}
     assert {i: o for i, o in outcomes.items() if o.status != "pass"} == {}
     assert set(outcomes) == set(wanted)
+
+
+def test_the_authors_page_has_every_fault() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "authors" / "data-source.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", page.partition("| fault |")[2], re.MULTILINE))
+    assert {fault: rows.get(fault) for fault in FAULTS} == FAULTS
 
 
 def test_a_case_without_inject_says_so() -> None:

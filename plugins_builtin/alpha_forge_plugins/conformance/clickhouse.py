@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event, Thread, Timer
 from typing import Any
 
 from alpha_forge_sdk import Bar, Interval, Prediction, SystemClock
-from alpha_forge_sdk.conformance import DataSourceConformance, SinkConformance
+from alpha_forge_sdk.conformance import DataSourceConformance, Injection, NotApplicable, SinkConformance
 from alpha_forge_sdk.testing.engines.clickhouse import ClickHouseError, connection_params, shared_clickhouse
 from alpha_forge_sdk.testing.fault_proxy import FaultProxy, fault_proxy
 from alpha_forge_sdk.testing.predictions import METADATA, START
@@ -21,6 +22,8 @@ UNKNOWN_TABLE = 60
 SECOND = Interval.parse("1s")
 PAST, FUTURE = 60, 600
 """Bars of each symbol, before the table is made and after."""
+_WITHIN_ROWS = 1000
+"""Bytes of an answer: beyond its head, before the end of the rows of the past."""
 
 
 def table_of(prefix: str, folder: Path) -> str:
@@ -94,11 +97,8 @@ class ClickHousePollConformance(DataSourceConformance):
             "open Float64, high Float64, low Float64, close Float64, volume Float64) "
             "ENGINE = MergeTree ORDER BY (symbol, open_time)"
         )
-        rows = (
-            "\t".join((s, str((bar.ts - SECOND.ns) // SECOND.ns), *map(repr, bar[1:])))
-            for s, bar in self._bars
-        )
-        server.query(f"INSERT INTO {table} FORMAT TabSeparated", data="\n".join(rows).encode())
+        self._table, self._over = table, Event()
+        self._insert(self._bars)
         try:
             with fault_proxy(server.host, server.port) as self._proxy:
                 host, port = self._proxy.address
@@ -110,8 +110,13 @@ class ClickHousePollConformance(DataSourceConformance):
                     "universe": ["AAAUSDT", "BBBUSDT"],
                     "interval": "1s",
                     "poll_seconds": 0.05,
+                    "lateness": 1,
+                    # Impatient: a server that fell silent, or stays away, is to be noticed before the kit is.
+                    "timeout": 1,
+                    "patience": 3,
                 }
         finally:
+            self._over.set()
             server.query(f"DROP TABLE IF EXISTS {table}")
 
     def truth(self, params: Mapping[str, Any]) -> Iterable[tuple[str, Bar]]:
@@ -121,6 +126,73 @@ class ClickHousePollConformance(DataSourceConformance):
         # The next look runs into it; the ones after it connect anew.
         self._proxy.reset(once=True)
 
+    def inject(self, params: Mapping[str, Any], fault: str, *, times: int | None = 1) -> Injection:
+        if fault in ("late_close", "duplicate_close"):
+            return self._rewrite(fault == "late_close", times or 4)
+        proxy = self._proxy
+        connections, down = proxy.connections, proxy.bytes_down
+        if fault == "truncated":
+            proxy.cut(_WITHIN_ROWS, direction="down", once=times == 1)
+            return Injection(lambda: int(proxy.bytes_down - down >= _WITHIN_ROWS), proxy.lift)
+        if fault == "stall":
+            # It is over once the client has connected anew: it noticed, for nobody told it.
+            proxy.stall()
+        elif fault in ("disconnect", "server_error"):
+            # HTTP either way: the stream asks and so does history.
+            proxy.reset()
+        else:
+            raise NotApplicable(f"{fault} can't happen to a table that is asked over HTTP")
+
+        if times is not None:
+            Thread(target=self._lift_after, args=[connections + times], daemon=True).start()
+        return Injection(lambda: proxy.connections - connections, proxy.lift)
+
+    def _lift_after(self, connections: int) -> None:
+        over = self._over
+        while not over.wait(0.005):
+            if self._proxy.connections >= connections:
+                self._proxy.lift()
+                return
+
+    def _rewrite(self, late: bool, times: int) -> Injection:
+        """The next bars of one symbol: inserted half a second late, or once more."""
+        symbol = self._bars[0][0]
+        first = SECOND.floor(SystemClock().now()) + 2 * SECOND.ns
+        chosen = [(s, b) for s, b in self._bars if s == symbol and first <= b.ts < first + times * SECOND.ns]
+        if not late:
+            self._insert(chosen)
+            return Injection(lambda: sum(b.ts <= SystemClock().now() for _, b in chosen), lambda: None)
+        opens = ", ".join(str((b.ts - SECOND.ns) // SECOND.ns) for _, b in chosen)
+        shared_clickhouse().query(
+            f"ALTER TABLE {self._table} DELETE WHERE symbol = '{symbol}' AND toUnixTimestamp(open_time) IN ({opens}) "
+            "SETTINGS mutations_sync = 2"
+        )
+        inserted: list[Bar] = []
+
+        over = self._over
+
+        def insert(bar: Bar) -> None:
+            if not over.is_set():
+                self._insert([(symbol, bar)])
+                inserted.append(bar)
+
+        for _, bar in chosen:
+            wait = (bar.ts - SystemClock().now()) / SECOND.ns + 0.5
+            timer = Timer(wait, insert, [bar])
+            timer.daemon = True
+            timer.start()
+        return Injection(lambda: len(inserted), lambda: None)
+
+    def _insert(self, bars: Iterable[tuple[str, Bar]]) -> None:
+        rows = (
+            "\t".join((s, str((bar.ts - SECOND.ns) // SECOND.ns), *map(repr, bar[1:]))) for s, bar in bars
+        )
+        shared_clickhouse().query(
+            f"INSERT INTO {self._table} FORMAT TabSeparated", data="\n".join(rows).encode()
+        )
+
+    _table: str
+    _over: Event
     _proxy: FaultProxy
     _bars: list[tuple[str, Bar]]
 

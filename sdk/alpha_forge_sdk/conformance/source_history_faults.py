@@ -148,6 +148,7 @@ def ban(case: DataSourceConformance, tmp_path: Path) -> str:
     async def body(source: Opened, fault: str) -> None:
         _, end = source.range()
         one = end - source.interval.ns, end
+        injection = inject(source, fault)
         before = case.violations(source.params)
 
         def honoured() -> None:
@@ -157,7 +158,6 @@ def ban(case: DataSourceConformance, tmp_path: Path) -> str:
                     f"it was asked {asked} time(s) all the same",
                 )
 
-        injection = inject(source, fault)
         first = asyncio.create_task(source.history(*one, symbols=source.symbols[:1]))
         # The first call knows of the ban when it ends: with an error, or, after it has waited, with the bar.
         done, _ = await asyncio.wait({first}, timeout=case.patience)

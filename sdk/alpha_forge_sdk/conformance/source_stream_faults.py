@@ -21,9 +21,9 @@ REMADE: Final[Mapping[str, int]] = {"disconnect": 3, "refused": 2}
 SILENT: Final[Mapping[str, int]] = {"stall": 1, "silent_subscription": 1}
 STRANGE: Final[Mapping[str, int]] = {"garbage": 5, "oversized": 1}
 TOLD_WRONG: Final[Mapping[str, int]] = {
-    "duplicate_close": 4,
-    "late_close": 4,
-    "out_of_order": 4,
+    "duplicate_close": 2,
+    "late_close": 2,
+    "out_of_order": 2,
     "missing_close": 2,
 }
 LOSSY: Final[Mapping[str, int]] = {"disconnect": 2, "missing_close": 2}

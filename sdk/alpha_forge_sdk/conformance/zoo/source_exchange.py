@@ -29,8 +29,8 @@ HOUR = Interval.parse("1h")
 FIRST = HOUR.ts(480_000)
 SYMBOLS = ("AAA", "BBB")
 NS = 1_000_000_000
-LAG, BAN, BEHIND = 20 * NS, 3600 * NS, 90 * 60 * NS
-"""How long history lacks the newest bar, a ban lasts, and by how much the clock handed in is ahead, where they are."""
+LAG, BUSY, BAN, BEHIND = 20 * NS, 5 * NS, 3600 * NS, 90 * 60 * NS
+"""How long history lacks the newest bar, a busy minute and a ban last, and by how much the clock handed in is ahead."""
 
 
 def tape(symbols: Sequence[str]) -> dict[str, list[Bar]]:
@@ -117,6 +117,7 @@ class Exchange:
     def __post_init__(self) -> None:
         self._faults: dict[str, Fault] = {}
         self._banned_until = 0
+        self._busy_until = 0
         self.cuts = 0
 
     def inject(self, fault: str, times: int | None) -> Injection:
@@ -153,7 +154,9 @@ class Exchange:
             self._banned_until = now + BAN
             raise Refused(self._banned_until, True)
         if self.strikes("rate_limited"):
-            raise Refused(now + 5 * NS, False)
+            self._busy_until = now + BUSY
+        if now < self._busy_until:
+            raise Refused(self._busy_until, False)
         if self.strikes("server_error"):
             raise ServerError("503")
         bars = [b for b in self.bars[symbol] if start < b.ts <= min(end, now)]

@@ -10,7 +10,7 @@ from alpha_forge.contracts.errors import SourceError
 from alpha_forge.contracts.types import Bar
 from alpha_forge_sdk.conformance.zoo import Specimen
 from alpha_forge_sdk.conformance.zoo.source_exchange import NS, Refused, ServerError
-from alpha_forge_sdk.conformance.zoo.source_tape import ATTEMPTS, TapeSource, case_of
+from alpha_forge_sdk.conformance.zoo.source_tape import ATTEMPTS, PATIENCE, TapeSource, case_of
 
 
 class TrustsCutAnswer(TapeSource):
@@ -40,6 +40,14 @@ class GivesUpAtFirstError(TapeSource):
         except Refused as refused:
             self.refused_until = refused.until
             return await self.paged(symbol, start, end)
+
+
+class HurriesWhenRefused(TapeSource):
+    """Asks again at once when it is told to wait, and is soon at the end of its attempts."""
+
+    async def permitted(self) -> None:
+        if self.refused_until - self.opened().time() > PATIENCE:
+            await super().permitted()
 
 
 class TakesErrorForNothing(TapeSource):
@@ -149,6 +157,7 @@ class TriesOnWhenCancelled(TapeSource):
 BROKEN: tuple[Specimen, ...] = (
     Specimen(case_of(TrustsCutAnswer), "AF-D18", "with truncated history misses no bar"),
     Specimen(case_of(GivesUpAtFirstError), "AF-D18", "no answer: 503"),
+    Specimen(case_of(HurriesWhenRefused), "AF-D18", "rate_limited, 1 time(s)"),
     Specimen(case_of(TakesErrorForNothing), "AF-D19", "with a server_error that lasts history misses no bar"),
     Specimen(case_of(AsksDuringBan), "AF-D20", "time(s) all the same"),
     Specimen(case_of(ForgetsBan), "AF-D20", "time(s) all the same"),

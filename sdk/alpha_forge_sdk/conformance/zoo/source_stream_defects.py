@@ -69,6 +69,15 @@ class ExpectsBarsOnly(TapeSource):
         return {name: told[name] for name in ("symbol", "bar", "closed")} if isinstance(told, dict) else None
 
 
+class RaisesAtLongMessage(TapeSource):
+    """Bounds the size of a message, and leaves it to others what follows."""
+
+    def parsed(self, message: bytes) -> dict[str, Any] | None:
+        if len(message) > 100_000:
+            raise ValueError(f"a message of {len(message):,} bytes")
+        return super().parsed(message)
+
+
 class ClosesWhenNextBegins(TapeSource):
     """Takes the last it knows of a bar for its close when the next bar begins."""
 
@@ -126,6 +135,7 @@ BROKEN: tuple[Specimen, ...] = (
     Specimen(case_of(BelievesAcknowledgement), "AF-D14", "came after silent_subscription"),
     Specimen(case_of(ChokesOnGarbage), "AF-D15", "it raised JSONDecodeError"),
     Specimen(case_of(ExpectsBarsOnly), "AF-D15", "it raised KeyError: 'symbol'"),
+    Specimen(case_of(RaisesAtLongMessage), "AF-D15", "the stream lives through oversized by itself"),
     Specimen(
         case_of(ClosesWhenNextBegins), "AF-D16", "with late_close a stream brings closed bars as they are"
     ),
