@@ -20,10 +20,12 @@ from tests.soak.chaos import truth
 from tests.soak.chaos.scenario import SPEED, Life, Scenario
 from tests.soak.chaos.trouble import Troubles
 from tests.soak.chaos.truth import FIRST, MINUTE, PAST, Market, Verdict
-from tests.soak.chaos.world import Child, Engines, Later, World, until
+from tests.soak.chaos.world import DEADLINE, Child, Engines, Later, World, until
 
 LATE = 30
 """Bars after the exchange's start by which the first process must have begun, however slow the machine."""
+
+NO_ROOM = "error[AF6044]"
 
 AT_ONCE = 8.0
 """Seconds in which a process must be gone after a second SIGTERM."""
@@ -93,7 +95,6 @@ class _Play:
         survivor = self._twins() if self._scenario.twins else self._lives()
         self._later.join()
         for twin, child in survivor.items():
-            child.wait_warm()
             until(
                 lambda child=child, twin=twin: child.ended or self._has(twin, self.last),  # type: ignore[misc]
                 lambda child=child: f"the last bar never came\n{child.last_words}",  # type: ignore[misc]
@@ -118,6 +119,19 @@ class _Play:
         self._children.append(child)
         return child
 
+    def _warm(self, twin: str, life: Life | None, *, armed: bool = True) -> Child:
+        """A process that is warm, or was killed before; started again where there is no room for its log yet, as a
+        supervisor does on exit code 3."""
+        end = time.monotonic() + DEADLINE
+        while True:
+            child = self._start(twin, life, armed=armed)
+            if child.wait_warm() or child.code != 3 or not child.saw(NO_ROOM):
+                return child
+            assert time.monotonic() < end, f"never any room\n{child.last_words}"
+            self._check_log(child)
+            self._outcome.ends["refused to start on a full disk"] += 1
+            time.sleep(0.1)
+
     def _has(self, twin: str, ts: int) -> bool:
         """Whether the log of a twin has everything up to `ts`."""
         newest = truth.log_newest(self._world.log(twin))
@@ -134,17 +148,18 @@ class _Play:
 
     def _lives(self) -> dict[str, Child]:
         for number, life in enumerate(self._scenario.lives):
-            child = self._start("first", life, armed=number > 0)
-            began = time.monotonic()
-            if number == 0:
+            if life.end == "killed while starting":
+                child, began = self._start("first", life), time.monotonic()
+            elif number:
+                child, began = self._warm("first", life), time.monotonic()
+            else:
+                child = self._start("first", life, armed=False)
                 self._begun(child)
                 child.arm()
-            elif life.end != "killed while starting":
-                child.wait_warm()
-            began = began if life.end == "killed while starting" else time.monotonic()
+                began = time.monotonic()
             self._trouble(life)
             self._end(child, life, began)
-        return {"first": self._start("first", None)}
+        return {"first": self._warm("first", None)}
 
     def _twins(self) -> dict[str, Child]:
         """Both are warm, and the first has delivered up to where the second began, before anything is done."""
@@ -175,7 +190,7 @@ class _Play:
         self._outcome.done["a twin killed"] += 1
         survivors = {"second": second}
         if self._scenario.revived:
-            survivors["first"] = self._start("first", None)
+            survivors["first"] = self._warm("first", None)
         return survivors
 
     def _trouble(self, life: Life) -> None:
@@ -206,6 +221,8 @@ class _Play:
         self._check_log(child)
         code = child.end()
         fine = {-signal.SIGKILL} if what.startswith("killed") else {0, 3}
+        if what == "killed while starting" and child.saw(NO_ROOM):
+            fine |= {3}
         if what == "SIGTERM twice":
             # The run was over before the second one came, and nothing of it but the interpreter was left to be ended.
             fine |= {130, -signal.SIGTERM}
