@@ -104,3 +104,24 @@ def test_history_s_silence_behind_an_early_bar_of_the_stream_proves_nothing(tmp_
     assert pieces[1][:2] == (int(bars.index[78]) // HOUR,) * 2
     assert section["holes"] == []
     assert len(read_column(tmp_path / "mom_20.csv")[NAME]) == 10
+
+
+def test_the_very_first_bar_of_a_symbol_may_be_one_that_history_lags_behind(tmp_path):
+    """Its first bar closed right before the run: that history has nothing of it yet proves nothing."""
+    market = random_market(2, 90, 5)
+    market[NAME] = market[NAME].iloc[79:]
+    bars = market[NAME]
+    section = run(market, tmp_path, [], {int(bars.index[0])})
+    pieces = as_said(section)
+    assert [piece[2] for piece in pieces][:2] == ["hole", "repair"]
+    assert pieces[1][:2] == (int(bars.index[0]) // HOUR,) * 2
+    assert section["bars"] == len(bars)
+
+
+def test_a_symbol_that_has_never_had_a_bar_is_a_hole_that_is_proved_to_the_last(tmp_path):
+    market = random_market(2, 90, 5)
+    market[NAME] = market[NAME].iloc[85:]
+    section = run(market, tmp_path, [], set())
+    assert [(hole["bars"], hole["reason"]) for hole in section["holes"]][-1] == (6, "the exchange has none")
+    assert sum(hole["bars"] for hole in section["holes"]) + section["bars"] == section["expected"]
+    assert section["bars"] == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -46,14 +47,16 @@ CHUNK = 64
 class History:
     """Bars of one frame on the grid: ``values`` (5, rows, symbols), NaN where absent; row 0 is number ``first``.
 
-    ``origins`` (rows, symbols) has the code of where each bar came from. ``revisions`` are bars that the stream
-    brought meanwhile with other values than history had; here, the stream's are what is processed.
+    ``origins`` (rows, symbols) has the code of where each bar came from. The last ``young`` rows are so young that
+    history may lack bars that exist. ``revisions`` are bars that the stream brought meanwhile with other values than
+    history had; here, the stream's are what is processed.
     """
 
     first: int
     values: Float
     origins: Codes = field(default_factory=lambda: np.empty((0, 0), dtype=np.uint8))
     revisions: list[Revision] = field(default_factory=list)
+    young: int = 0
 
     def __post_init__(self) -> None:
         if self.origins.shape != self.values.shape[1:]:
@@ -73,6 +76,12 @@ class History:
         mask = self.present
         back = mask[::-1].argmax(axis=0)
         return np.where(mask.any(axis=0), self.first + self.rows - 1 - back, -1)
+
+    def owed_from(self) -> Int:
+        """(symbols,) first row that the stream, or a repair, still owes: after the newest bar; of a symbol without any
+        bar, after the rows for which its silence is an answer."""
+        last = self.last_rows()
+        return np.where(last >= 0, last + 1, self.first + self.rows - min(self.young, self.rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +124,11 @@ class WarmupDataService:
         """
         rest: list[tuple[int, Bar, str]] = []
         interval = feed.spec.interval
-        newest = history.last_rows()
+        newest = history.owed_from() - 1
         for item in sorted(feed.inbox, key=lambda item: item[1].ts):
             place, bar, origin = item
             row = interval.row(bar.ts)
-            if row >= history.first + history.rows or (0 <= newest[place] < row - 1):
+            if row >= history.first + history.rows or newest[place] < row - 1:
                 rest.append(item)
             elif row >= history.first and refusal(bar, interval) is None:
                 self._take_over(history, row, place, bar, feed.origins.code(origin))
@@ -149,7 +158,8 @@ async def fetch_history(
     """The last `bars` rows up to `last_row` from a source's history, checked at the gate. `origins` gives the codes
     of where they came from."""
     origins = origins or Origins()
-    history = History(last_row - bars + 1, np.full((5, bars, len(spec.symbols)), np.nan))
+    young = math.ceil(type(source).history_lag / spec.interval.seconds)
+    history = History(last_row - bars + 1, np.full((5, bars, len(spec.symbols)), np.nan), young=young)
     task = f"history of {spec.name}"
     progress.start(task, len(spec.symbols) * bars)
     place = {s: i for i, s in enumerate(spec.symbols)}
@@ -253,7 +263,7 @@ def merged(
         interval = dag.frames[name].interval
         closes += [(interval.ts(history.first + k), order, name, k) for k in range(history.rows)]
     masks = {name: h.present for name, h in histories.items()}
-    owed = {name: _owed_from(h) for name, h in histories.items()}
+    owed = {name: h.owed_from() for name, h in histories.items()}
     for ts, _, name, k in sorted(closes):
         history = histories[name]
         mask = masks[name][k]
@@ -261,12 +271,6 @@ def merged(
         absent = np.flatnonzero(~mask & (certain | (owed[name] > history.first + k)))
         values = np.ascontiguousarray(history.values[:, k, symbols])
         yield name, BarBatch(ts, symbols, values, absent)
-
-
-def _owed_from(history: History) -> Int:
-    """(symbols,) first row that the stream still owes; a symbol without any bar is owed nothing of the past."""
-    last = history.last_rows()
-    return np.where(last >= 0, last + 1, history.first + history.rows)
 
 
 class WarmupOrchestrator:
@@ -310,7 +314,7 @@ class WarmupOrchestrator:
             self._data.merge(histories[feed.name], feed)
         self._set_cutoffs(histories)
         pasts = {
-            name: Past(h.first, h.values, h.origins, _owed_from(h))
+            name: Past(h.first, h.values, h.origins, h.owed_from())
             for name, h in histories.items()
             if not self._dag.is_ticking(name)
         }
@@ -324,7 +328,7 @@ class WarmupOrchestrator:
         for feed in feeds:
             history = histories[feed.name]
             anchor_row = history.first + history.rows - 1
-            owed = _owed_from(history)
+            owed = history.owed_from()
             feed.sequencer.begin(owed)
             feed.sequencer.recent.seed(history.first, history.values, history.origins)
             found[feed.name] = FrameWarmup(
