@@ -275,6 +275,8 @@ def test_history_s_holes_are_told_apart(tmp_path):
         (1, "the exchange has none"),
     ]
     assert [(h["bars"], h["reason"]) for h in said[1]] == [(20, "before the symbol's first bar")]
+    assert said[0][0]["proven_by"] == "history begins after it"
+    assert said[1][0]["proven_by"] == "history has no bar of the symbol"
     assert said[2] == []  # its newest bar is still owed
     assert section_of(ledger, 2)["last"] == iso((FIRST + 18) * HOUR)
     assert checked(ledger).problems == []

@@ -63,7 +63,7 @@ def _symbol_section(state: LedgerState, symbol: int, behind: Sequence[Unsettled]
             for run in runs
             if not run.hole
         ],
-        "holes": [_hole(state, run) for run in runs if run.hole],
+        "holes": [_hole(state, run, bars=any(not r.hole for r in runs)) for run in runs if run.hole],
         "open": [{**_range(state, one.first, one.last), "held": one.held} for one in behind],
         "revisions": {"count": revisions.count, "late": revisions.late, "listed": revisions.listed},
         "doubled": int(state.runs.doubled[symbol]),
@@ -82,11 +82,12 @@ def _range(state: LedgerState, first: int, last: int) -> dict[str, Any]:
     }
 
 
-def _hole(state: LedgerState, run: Run) -> dict[str, Any]:
+def _hole(state: LedgerState, run: Run, *, bars: bool) -> dict[str, Any]:
+    """`bars`: whether there is any bar of the symbol."""
     proof = {
         PROVED: f"history silent, asked when the source had passed {iso(run.proof)}",
         SKIPPED: "history goes on after it",
-        BEFORE: "history begins after it",
+        BEFORE: "history begins after it" if bars else "history has no bar of the symbol",
     }
     return {
         **_range(state, run.first, run.last),
