@@ -121,7 +121,7 @@ def bars(case: CaseResult, settings: Sequence[str]) -> str:
         y += ROW
         for measure in (m for m in measures if m.setting == setting):
             drawing.text(left - 8, y + 14, measure.name, anchor="end")
-            drawing.rect(left, y + 3, scale(measure.median) - left, ROW - 6, colour(case, measure.name))
+            drawing.rect(left, y + 3, scale(measure.median) - left, ROW - 6, colour(measure.name))
             drawing.text(scale(measure.median) + 6, y + 14, _told(case, measure))
             y += ROW
         y += GAP
@@ -135,12 +135,11 @@ def _told(case: CaseResult, measure: Measure) -> str:
     return f"{figure(measure.median)} (×{figure(measure.median / reference[0].median)})"
 
 
-def colour(case: CaseResult, name: str) -> str:
+def colour(name: str) -> str:
     """Blue what is ours, dark grey a limit, light what others do."""
     if name.startswith("the limit"):
         return LIMIT
-    ours = name == case.reference or name.startswith(("ours", "tick", "alpha_forge", "of it"))
-    return OURS if ours and name != "bare Python" else OTHER
+    return OURS if name.startswith(("ours", "tick", "alpha_forge", "of it")) else OTHER
 
 
 def lines(case: CaseResult, settings: dict[str, float]) -> str:
@@ -163,7 +162,7 @@ def lines(case: CaseResult, settings: dict[str, float]) -> str:
     ends: list[tuple[float, float, str, str]] = []
     for name in names:
         points = [(across(settings[m.setting]), scale(m.median)) for m in case.measures if m.name == name]
-        kind = colour(case, name)
+        kind = colour(name)
         main = name == case.reference
         stroke = next(others) if kind == OTHER else kind
         dash = "6 4" if kind == LIMIT or (kind == OURS and not main) else ""
