@@ -239,14 +239,16 @@ def test_two_sinks_in_one_process_see_each_others_rows(path: Path) -> None:
     assert read_back(path) == records(4)
 
 
-def test_a_lock_that_is_held_too_long_is_a_fault_that_passes(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_lock_that_is_held_too_long_is_told_and_is_a_fault_that_passes(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(csv_append, "LOCK_WAIT", 0.02)
+    monkeypatch.setattr(csv_append, "LOCK_WAIT", 0.05)
+    monkeypatch.setattr(file_lock, "_TOLD_AFTER", 0.01)
     made = opened(path)
     with path.open("rb") as other:
         with file_lock.exclusive(other, 1.0), pytest.raises(RetryLater, match="lock"):
             made.emit_batch(records(1))
+        assert caplog.text.count(f"another process holds the lock of {path}") == 1
         made.emit_batch(records(1))
     made.close()
     assert read_back(path) == records(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -10,7 +11,11 @@ from typing import BinaryIO
 
 from alpha_forge_sdk import RetryLater
 
+_LOG = logging.getLogger(__name__)
+
 _POLL = 0.005
+_TOLD_AFTER = 2.0
+"""Seconds after which a wait is no longer the ordinary one for another writer's batch."""
 
 if sys.platform == "win32":
     import msvcrt
@@ -40,9 +45,10 @@ else:
 def exclusive(file: BinaryIO, wait: float) -> Iterator[None]:
     """Hold the lock while the block runs; the system releases it if the process dies.
 
-    Raises RetryLater if another writer holds it for longer than `wait` seconds.
+    Raises RetryLater if another writer holds it for longer than `wait` seconds; a long wait is logged before.
     """
-    deadline = time.monotonic() + wait
+    began = time.monotonic()
+    deadline, told = began + wait, False
     while True:
         try:
             _try_lock(file)
@@ -52,6 +58,11 @@ def exclusive(file: BinaryIO, wait: float) -> Iterator[None]:
                 raise RetryLater(
                     f"another process holds the lock of {file.name} for over {wait:g} s"
                 ) from None
+            if not told and time.monotonic() - began >= _TOLD_AFTER:
+                told = True
+                _LOG.warning(
+                    "another process holds the lock of %s; waiting up to %g s for it", file.name, wait
+                )
             time.sleep(_POLL)
     try:
         yield
