@@ -117,7 +117,7 @@ def set_traps(trap: Trap) -> None:
 
 
 IMPORTED = (
-    "boto3", "botocore.session", "clickhouse_connect", "clickhouse_connect.driver.httpclient", "aiohttp",
+    "boto3", "botocore.session", "clickhouse_connect", "clickhouse_connect.driver.httpclient",
     "alpha_forge.cli.signal", "alpha_forge.runtime.runner", "alpha_forge.plan.compiler", "alpha_forge_sdk.kernels",
     "alpha_forge_plugins.shared", "alpha_forge_plugins.middlefreq", "alpha_forge_plugins.features.momentum",
     "alpha_forge_plugins.market.binance_futures", "alpha_forge_plugins.sinks.csv_append",
