@@ -250,7 +250,7 @@ def test_connects_of_all_shards_stay_under_the_limit_of_the_address() -> None:
     assert min(b - a for a, b in zip(world.connects, world.connects[1:], strict=False)) >= 0.0999
 
 
-def test_a_wait_that_the_exchange_imposes_holds_for_every_shard() -> None:
+def test_a_wait_that_the_exchange_imposes_holds_for_every_shard(caplog: pytest.LogCaptureFixture) -> None:
     world = World(many(8), shards=4)
     world.run(100.0)
     world.refuse = lambda now: Failure("HTTP 429", wait=120.0) if now < 230 else None
@@ -260,6 +260,13 @@ def test_a_wait_that_the_exchange_imposes_holds_for_every_shard() -> None:
     world.run(100.0 + 119)
     refused = world.connects[before:]
     assert len(refused) <= 4, "those that were on their way"
+    said = [
+        float(record.getMessage().split("again in ")[1].split()[0])
+        for record in caplog.records
+        if record.getMessage().startswith("HTTP 429; connecting again in")
+    ]
+    assert said
+    assert all(119 <= seconds <= 145 for seconds in said), "what it is going to wait, not less"
     world.run(420.0)
     assert not gap_of(world, 2.0)
 

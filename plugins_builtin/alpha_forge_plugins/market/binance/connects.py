@@ -37,6 +37,11 @@ class ConnectBudget:
         self._taken.append(now)
         return now
 
+    @property
+    def blocked_until(self) -> float:
+        """The instant before which the exchange wants no connection; long ago if it never said so."""
+        return self._blocked
+
     def block(self, until: float) -> None:
         """No connection before `until`: the exchange said so."""
         self._blocked = max(self._blocked, until)

@@ -307,8 +307,8 @@ class Shard:
         """Connect again after a pause: exponential with full jitter (Brooker, AWS, 2015)."""
         delay = self._chance.uniform(0.0, min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(self._attempt, 30)))
         self._attempt += 1
-        self._connect_at = now + delay
-        log.warning("%s; connecting again in %.1f s", cause, delay)
+        self._connect_at = max(now + delay, self._budget.blocked_until)
+        log.warning("%s; connecting again in %.1f s", cause, self._connect_at - now)
 
 
 def _that_fit(names: Sequence[str]) -> list[str]:
