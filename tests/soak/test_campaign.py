@@ -25,10 +25,11 @@ MANY = 300
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> Iterator[list[Outcome]]:
+def outcomes(request: pytest.FixtureRequest) -> Iterator[list[Outcome]]:
     done: list[Outcome] = []
     yield done
-    print(f"\n{summary(done)}")
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n{summary(done)}")
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + RUNS))

@@ -16,7 +16,7 @@ PROFILES = ("lossless", "stream", "rest", "archive", "lossless", "revisions", "b
 """Those of `FaultScript.random`, and two more: a ban that lasts for a good part of the run, and REST that lags behind the
 stream on a clock slow enough to see it."""
 
-SPARE = 12.0
+SPARE = 40.0
 """Real seconds that the recorded market goes on after the run should have ended."""
 
 DAY = 1440 * MINUTE
@@ -88,7 +88,7 @@ def draw(seed: int) -> Scenario:
     before = 80 if not past else round(past * float(rng.choice([0.7, 1.0, 1.2])))
     first_ms = start_ms // length * length - before * length
     # The exchange's clock runs while the process starts: what it plays must outlast that.
-    beyond = round(SPARE * 1000 * speed / length)
+    beyond = round((SPARE / 3 if wide else SPARE) * 1000 * speed / length)
     ratio = length // INTERVALS[recorded]
     return Scenario(
         seed,
