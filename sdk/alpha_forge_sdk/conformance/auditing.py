@@ -8,7 +8,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,3 +96,30 @@ def watched_waits() -> tuple[contextlib.AbstractContextManager[None], list[str]]
             time.sleep = sleep
 
     return block(), found
+
+
+def watched_connects() -> tuple[contextlib.AbstractContextManager[None], Callable[[], list[str]]]:
+    """A block in which the connections that its thread makes are noted, and what tells those that are still open, by
+    their address. Compiled clients may go unseen."""
+    made: list[tuple[weakref.ref[socket.socket], str]] = []
+
+    @contextlib.contextmanager
+    def block() -> Iterator[None]:
+        owner, active = threading.get_ident(), [True]
+
+        def hook(event: str, args: tuple[Any, ...]) -> None:
+            if event == "socket.connect" and active[0] and threading.get_ident() == owner:
+                made.append((weakref.ref(args[0]), f"{args[1]!r}"))
+
+        # An audit hook can't be taken away again; switched off it costs a comparison.
+        sys.addaudithook(hook)
+        try:
+            yield
+        finally:
+            active[0] = False
+
+    def still_open() -> list[str]:
+        sockets = ((ref(), address) for ref, address in made)
+        return [address for sock, address in sockets if sock is not None and sock.fileno() != -1]
+
+    return block(), still_open

@@ -1,4 +1,4 @@
-"""What is left of a source that was stopped: tasks, threads, and how long it took."""
+"""What is left of a source that was stopped: tasks, threads, connections, and how long it took."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alpha_forge_sdk.conformance.auditing import watched_connects
 from alpha_forge_sdk.conformance.check import Broken
 from alpha_forge_sdk.conformance.source_subject import Opened, run
 
@@ -24,12 +25,14 @@ class Stop:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._watch, self._open = watched_connects()
 
     @contextmanager
     def noted(self) -> Iterator[None]:
         """The source's life; what the case itself keeps running is there before."""
         self._tasks.update(asyncio.all_tasks())
-        yield
+        with self._watch:
+            yield
 
     async def judge(self, source: Opened, task: asyncio.Task[Any], what: str = "a cancelled stream") -> None:
         """Cancel `task`, in which the source works, and close the source. Raises Broken if it takes its time or leaves
@@ -49,10 +52,12 @@ class Stop:
             raise Broken(f"close ends within {SECONDS:g} s", "it was still running") from None
         for _ in range(100):
             left = {t for t in asyncio.all_tasks() - self._tasks if t is not task}
-            if not left:
+            if not left and not self._open():
                 return
-            await asyncio.sleep(0.01)
-        raise Broken("nothing is left running after close", f"the task {left.pop().get_name()} is")
+            await asyncio.sleep(SECONDS / 100)
+        if left:
+            raise Broken("nothing is left running after close", f"the task {left.pop().get_name()} is")
+        raise Broken("no connection is left open after close", f"one to {self._open()[0]} is")
 
 
 def run_stopped(

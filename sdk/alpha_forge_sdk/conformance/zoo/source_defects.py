@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
@@ -141,6 +142,22 @@ class RaisesWhenCut(TapeSource):
             yield event
 
 
+class LeavesConnectionOpen(TapeSource):
+    """Leaves a connection to the garbage collector."""
+
+    async def open(self, context: SourceContext) -> None:
+        await super().open(context)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.line = socket.socket()
+        self.line.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(self.line, self.listener.getsockname())
+
+    def __del__(self) -> None:
+        if hasattr(self, "line"):
+            self.line.close()
+            self.listener.close()
+
+
 class TaskSinceOpen(TapeSource):
     """Starts a task when it is opened, and forgets it."""
 
@@ -190,6 +207,7 @@ BROKEN: tuple[Specimen, ...] = (
     Specimen(case_of(EndsWithItsConnection), "AF-D05", "a stream that ends by itself"),
     Specimen(case_of(HistoryRevisesStream), "AF-D06", "from history and from the stream"),
     Specimen(case_of(LeavesTaskRunning), "AF-D07", "heartbeat"),
+    Specimen(case_of(LeavesConnectionOpen), "AF-D07", "one to ('127.0.0.1', "),
     Specimen(case_of(TaskSinceOpen), "AF-D07", "keeps alive"),
     Specimen(case_of(ClosesOnce), "AF-D08", "the second raised RuntimeError"),
     Specimen(case_of(AnswersAfterClose), "AF-D08", "it answered"),
