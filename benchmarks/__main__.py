@@ -43,18 +43,18 @@ def main() -> int:
     chosen = parser.parse_args()
     if unknown := [c for c in chosen.cases if c not in CASES]:
         parser.error(f"unknown case {', '.join(unknown)}; known are {', '.join(CASES)}")
-    content, kept = {}, True
+    kept = True
     for name in chosen.cases or CASES:
-        start = time.perf_counter()
-        load = os.getloadavg()[0]
+        start, load = time.perf_counter(), os.getloadavg()[0]
         result = import_module(f"benchmarks.{name}").run(quick=chosen.quick)
         result.load = load
         print("\n".join(result.markdown()), flush=True)
         print(f"({time.perf_counter() - start:.0f} s)\n", file=sys.stderr, flush=True)
         content = results.merge(chosen.results, [result])
+        if not chosen.quick and chosen.results == RESULTS:
+            # After each case: a run that is broken off leaves the document and the figures alike.
+            results.write_tables(DOCUMENT, content, CASES)
         kept = kept and all(goal.holds for goal in result.goals)
-    if not chosen.quick and chosen.results == RESULTS:
-        results.write_tables(DOCUMENT, content, CASES)
     return 0 if kept or not chosen.strict else 1
 
 
