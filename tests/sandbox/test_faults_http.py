@@ -107,6 +107,24 @@ def test_a_ban_holds_for_every_path_and_a_request_prolongs_it() -> None:
     assert seen == [(418, START + 120_000), (418, START + 210_000), (418, START + 300_000), (200, 0)]
 
 
+def test_while_the_clock_stands_an_early_request_does_not_prolong_a_ban() -> None:
+    source = ManualTime()
+
+    async def scene(client: httpx.AsyncClient, running: SandboxExchange) -> list[tuple[int, str]]:
+        seen = []
+        for _ in range(5):
+            answer = await klines(client)
+            told = answer.text.split("banned until ")[-1].split(".")[0] if answer.status_code == 418 else ""
+            seen.append((answer.status_code, told))
+            source.advance(0.5)  # 30 of the 120 seconds
+        assert not running.faults.violations
+        return seen
+
+    seen = with_web(script("kind: http_418, times: 1, ban: 2m"), scene, source, speed=60.0, hold=True)
+    left = [120, 90, 60, 30]
+    assert seen == [*((418, str(START + seconds * 1000)) for seconds in left), (200, "")]
+
+
 def test_a_truncated_body_breaks_off() -> None:
     async def scene(client: httpx.AsyncClient, running: SandboxExchange) -> int:
         with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):

@@ -107,8 +107,7 @@ def draw(seed: int) -> Scenario:
         profile,
         bool(rng.random() < 0.8) or seed % 5 == 3,
         seed % 5 == 3,
-        # Not where the end of a ban is told: by a clock that stands, nobody can wait for it.
-        profile in ("stream", "archive") and bool(rng.random() < 0.5),
+        bool(rng.random() < 0.4),
         float(rng.choice([0.05, 0.25])) if profile == "lag" else float(rng.choice([0.25, 2.0])),
         float(rng.choice([1.0, 2.0, 60.0])),
         int(rng.choice([1, 3, 512])) if symbols < 20 else int(rng.choice([50, 512])),
