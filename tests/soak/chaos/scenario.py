@@ -61,7 +61,7 @@ def draw(seed: int) -> Scenario:
     count = 1 if twins else rng.choice((1, 2, 2, 3))
     lives = tuple(_life(rng, first=number == 0, twins=twins) for number in range(count))
     return Scenario(
-        seed, rng.choice((1, 3, 3, 6)), 60 + 20 * count, lives, twins, twins and rng.random() < 0.5
+        seed, rng.choice((1, 3, 3, 6)), 40 + 15 * count, lives, twins, twins and rng.random() < 0.5
     )
 
 
