@@ -52,8 +52,9 @@ ADDED = {
         "{{kind: rest_lag, rate: 0.6, lag: 25s}}, {{kind: missing_close, rate: 0.2}}, "
         "{{kind: late_close, rate: 0.2, delay: 20s}}"
     ),
+    "revisions": "{{kind: reuploaded, rate: 0.3, rows: 4}}, {{kind: changed_close, rate: 0.1, delay: 10s}}",
 }
-"""What the profiles of these names have besides what a lossless script has; `ban` is in exchange seconds."""
+"""What the profiles of these names have besides what is drawn; `ban` is in exchange seconds."""
 ON_THE_WAY = 0.1
 """Real seconds after a ban within which the exchange takes requests that were sent before it was told."""
 
@@ -168,7 +169,7 @@ def script_of(scenario: Scenario, market: Market) -> FaultScript:
     if purely_revised(scenario):
         rules = "seed: {}\nfaults: [{{kind: changed_close, rate: 0.2, delay: {}ms}}]"
         return FaultScript.parse(rules.format(scenario.seed, scenario.interval_ms // 4))
-    drawn = _drawn(scenario, market, "lossless" if scenario.profile in ADDED else scenario.profile)
+    drawn = _drawn(scenario, market, "lossless" if scenario.profile in ("ban", "lag") else scenario.profile)
     if scenario.profile == "lossless":
         # Wilder: where the faults of a script are of one side, more of them meet each other.
         drawn += _drawn(scenario, market, ("stream", "archive")[scenario.seed // 7 % 2])
