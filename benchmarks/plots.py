@@ -196,7 +196,10 @@ def spread(wanted: Sequence[float], apart: float, low: float, high: float) -> li
 
 
 def promises(goals: Sequence[tuple[str, Goal]]) -> str:
-    """Each goal's value over its limit, on a logarithmic scale with a line at 1: what is left of it is kept."""
+    """Each goal's value over its limit, on a logarithmic scale with a line at 1: what is left of it is kept.
+
+    A mark stands at the least disturbed turn, where one tells something.
+    """
     labels = [f"{case}: {goal.text}" for case, goal in goals]
     left = max(len(label) for label in labels) * LETTER + 24
     height = 70 + len(goals) * ROW
@@ -211,6 +214,9 @@ def promises(goals: Sequence[tuple[str, Goal]]) -> str:
         share = goal.value / goal.limit
         drawing.text(left - 8, y + 14, label, anchor="end")
         drawing.rect(left, y + 3, scale(share) - left, ROW - 6, OURS if goal.holds else MISSED)
+        if goal.best:
+            mark = scale(goal.best / goal.limit)
+            drawing.line(mark, y + 1, mark, y + ROW - 1, INK, 2.5)
         drawing.text(left + 310, y + 14, figure(share), anchor="end")
     drawing.line(scale(1.0), 46, scale(1.0), height - 12, INK, 1.5)
     return drawing.svg()

@@ -193,6 +193,14 @@ def write_tables(path: Path, content: dict[str, Any], order: Sequence[str]) -> N
     versions = ", ".join(f"{name} {number}" for name, number in about["packages"].items())
     lines = [f"{about['cores']} cores, {about['architecture']}, Python {about['python']}, {versions}.", ""]
     cases = [read_case(content["cases"][name]) for name in order if name in content["cases"]]
+    load = max((case.load for case in cases), default=0.0)
+    if load > about["cores"]:
+        lines += [
+            f"**The machine was busy with other work while these were measured** (load up to {load:.0f} on "
+            f"{about['cores']} cores): medians tell more of that than of what is compared. Look at ratios and at the "
+            "least disturbed turns, or measure again.",
+            "",
+        ]
     plots = path.with_suffix("")
     plots.mkdir(exist_ok=True)
     goals = [(case.name, goal) for case in cases for goal in case.goals]

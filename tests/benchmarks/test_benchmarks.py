@@ -92,3 +92,16 @@ def test_tables_replace_only_what_stands_between_the_markers(tmp_path):
     assert text.endswith("after\n")
     assert "old" not in text
     assert "| peer | 4.00 (×2.00) |" in text
+    assert "![title](performance/x.svg)" in text
+    assert (tmp_path / "performance" / "x.svg").read_text().startswith("<svg ")
+    assert "busy" not in text
+
+
+def test_figures_of_a_busy_machine_say_so(tmp_path):
+    document = tmp_path / "performance.md"
+    document.write_text(f"{results.START}\n{results.END}\n")
+    case = results.CaseResult("x", "title", "ms", "ours", load=1000.0)
+    case.add("ours", "now", [0.001], 1e3)
+    results.write_tables(document, results.merge(tmp_path / "results.json", [case]), ["x"])
+    assert "load up to 1000" in document.read_text()
+    assert "- load before it began: 1000.0" in document.read_text()
