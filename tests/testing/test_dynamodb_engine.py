@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,9 @@ from typing import Any
 
 import boto3
 import pytest
+from click.testing import CliRunner
 
+from alpha_forge.cli import main
 from alpha_forge_sdk.testing.engines import EngineMissing
 from alpha_forge_sdk.testing.engines.dynamodb import (
     DYNALITE_VARIABLE,
@@ -141,3 +144,15 @@ def test_an_engine_of_ones_own_is_used_and_left_clean(
     monkeypatch.setenv(URL_VARIABLE, "localhost:8000")
     with pytest.raises(EngineMissing, match="is no http"):
         start_dynamodb(tmp_path)
+
+
+def test_without_an_engine_no_sink_is_called_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every check skipped is no pass: nobody has seen what arrives."""
+    for name in ("AF_DYNALITE", "AF_DYNAMODB_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", "")
+    result = CliRunner().invoke(main, ["plugins", "validate", "sinks.dynamodb", "--format", "json"])
+    assert result.exit_code == 1
+    (plugin,) = json.loads(result.stdout)["plugins"]
+    assert plugin["verdict"] == "error"
+    assert "can't be judged here: no DynamoDB here" in plugin["problem"]

@@ -20,6 +20,10 @@ IMPORT_SECONDS = 30.0
 CHECK_SECONDS = 300.0
 
 
+READABLE = "AF-S01"
+"""The check that reads a sink's destination back: without it nothing is known of what arrives."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Seconds that an import, and that one check may take."""
@@ -179,6 +183,7 @@ def validate(
         )
         if subject.record is not None and not subject.problem:
             _judge(subject, verdict, limits, surveyed.unusable)
+            verdict.problem = verdict.problem or _unread(verdict)
         told(verdict)
         return verdict
 
@@ -218,6 +223,14 @@ def _judge(subject: Subject, verdict: Verdict, limits: Limits, unusable: Mapping
                     verdict.outcomes.append(Outcome(**outcome))
                     running = None
             seconds = limits.checking
+
+
+def _unread(verdict: Verdict) -> str:
+    """Why nothing of a sink was judged, though nothing failed: its destination is not there to be asked."""
+    readable = next((o for o in verdict.outcomes if o.id == READABLE and o.status == "skip"), None)
+    if readable is None or readable.detail.startswith("needs "):
+        return ""
+    return f"can't be judged here: {readable.detail}"
 
 
 def _give_up(verdict: Verdict, running: Outcome | None, cause: str) -> None:
