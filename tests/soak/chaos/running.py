@@ -22,7 +22,7 @@ from tests.soak.chaos.trouble import Troubles
 from tests.soak.chaos.truth import FIRST, MINUTE, PAST, Market, Verdict
 from tests.soak.chaos.world import DEADLINE, Child, Engines, Later, World, until
 
-LATE = 30
+LATE = 300
 """Bars after the exchange's start by which the first process must have begun, however slow the machine."""
 
 NO_ROOM = "error[AF6044]"
