@@ -289,7 +289,9 @@ class SinkWorker:
                 if not told:
                     told = True
                     log.error(
-                        "sink %s: %s; the cursor is moved once that is over", self.name, self.status.last_error
+                        "sink %s: %s; the cursor is moved once that is over",
+                        self.name,
+                        self.status.last_error,
                     )
                 if self._pacing.wait(self._stop, 1.0):
                     raise _LogError(error) from error
