@@ -14,10 +14,10 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from alpha_forge_plugins.sinks.webhook_messages import (
     Answer,
+    Texts,
     idempotency_key,
     is_taken,
     message,
-    record_text,
 )
 from alpha_forge_sdk import AlphaForgeError, PluginError, Prediction, Rejected, RetryLater, Sink
 from alpha_forge_sdk import Params as BaseParams
@@ -153,9 +153,10 @@ class WebhookSink(Sink):
             )
         records: dict[int, bytes] = {}
         reasons: dict[int, str] = {}
+        texts = Texts()
         for index, prediction in enumerate(predictions):
             try:
-                records[index] = record_text(prediction)
+                records[index] = texts.of(prediction)
             except (TypeError, ValueError, RecursionError) as error:
                 reasons[index] = f"{type(error).__name__}: {error}"
         # What the last try of this batch has settled (taken, or refused for a reason) is not sent again.

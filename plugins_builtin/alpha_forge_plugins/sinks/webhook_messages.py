@@ -29,21 +29,41 @@ _PASSING = frozenset({408, 409, 421, 423, 425, 429})
 """Too early, too many, or the same request is being worked on: nothing that anybody has to mend."""
 
 
-def record_text(prediction: Prediction) -> bytes:
-    """One record as JSON. Raises ValueError or TypeError for what JSON can't hold.
+class Texts:
+    """Records as JSON, for one batch: what its records have in common (ts, metadata) is turned into text once."""
 
-    ``prediction`` is the shortest text that reads back to the same float64; ``ts`` is ISO 8601 in UTC with ``Z``,
-    microseconds where there are some; ``metadata`` holds the prediction's own, key for key.
-    """
-    if not math.isfinite(prediction.value):
-        raise ValueError(f"{prediction.value!r} is no number in JSON")
-    record = {
-        "symbol": prediction.symbol,
-        "ts": utc_text(prediction.ts),
-        "prediction": float(prediction.value),
-        "metadata": dict(prediction.metadata),
-    }
-    return _to_json(record).encode()
+    def __init__(self) -> None:
+        self._symbols: dict[str, str] = {}
+        self._ts: dict[datetime, str] = {}
+        self._metadata: dict[int, tuple[Mapping[str, object], str]] = {}
+
+    def of(self, prediction: Prediction) -> bytes:
+        """One record as JSON. Raises ValueError or TypeError for what JSON can't hold.
+
+        ``prediction`` is the shortest text that reads back to the same float64; ``ts`` is ISO 8601 in UTC with ``Z``,
+        microseconds where there are some; ``metadata`` holds the prediction's own, key for key.
+        """
+        value = float(prediction.value)
+        if not math.isfinite(value):
+            raise ValueError(f"{prediction.value!r} is no number in JSON")
+        symbol = self._symbols.get(prediction.symbol)
+        if symbol is None:
+            symbol = self._symbols[prediction.symbol] = _to_json(prediction.symbol)
+        ts = self._ts.get(prediction.ts)
+        if ts is None:
+            ts = self._ts[prediction.ts] = _to_json(utc_text(prediction.ts))
+        # float's own repr is what the json module writes.
+        return (
+            f'{{"symbol":{symbol},"ts":{ts},"prediction":{value!r},'
+            f'"metadata":{self._metadata_text(prediction.metadata)}}}'
+        ).encode()
+
+    def _metadata_text(self, metadata: Mapping[str, object]) -> str:
+        known = self._metadata.get(id(metadata))
+        # Kept beside its text: an identity stands for this mapping as long as it lives.
+        if known is None:
+            known = self._metadata[id(metadata)] = (metadata, _to_json(dict(metadata)))
+        return known[1]
 
 
 def message(records: Sequence[bytes], *, single: bool) -> bytes:
