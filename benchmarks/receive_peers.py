@@ -17,7 +17,10 @@ from benchmarks.serving import serve
 
 
 async def by_aiohttp(url: str, count: int) -> float:
-    async with aiohttp.ClientSession() as session, session.ws_connect(url, compress=0) as socket:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(url, compress=0, timeout=aiohttp.ClientWSTimeout(ws_close=0.1)) as socket,
+    ):
         await socket.receive()
         start = time.perf_counter()
         for _ in range(count - 1):

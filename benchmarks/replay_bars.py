@@ -22,7 +22,7 @@ from benchmarks.timing import in_turn, per_unit
 OURS = "ours: the engine that streams, sinks off"
 NAUTILUS = "NautilusTrader's BacktestEngine with its indicators"
 MICRO = 1e6
-SIZES = {20: (1000, 200, 200_000), 500: (200, 10, 1_000_000)}
+SIZES = {20: (1000, 1000, 200_000), 500: (200, 60, 1_000_000)}
 """By symbols: closes a turn of ours, and of the other's; and the (symbol, bar)s a second that are promised."""
 
 DIGITS = 4

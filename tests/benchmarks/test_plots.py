@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from benchmarks.plots import LETTER, SIZE, Scale, plot, promises, spread
-from benchmarks.results import CaseResult, Goal, figure, read_case
+from benchmarks.results import CaseResult, Goal, figure
 
 SVG = "{http://www.w3.org/2000/svg}"
-STORED = Path(__file__).resolve().parents[2] / "benchmarks" / "results.json"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 
 
 def boxes(svg: str) -> list[tuple[float, float, float, float, str]]:
@@ -64,14 +64,13 @@ def test_a_plot_has_every_contender_and_no_label_over_another(settings):
             assert any(label.split()[0] == figure(measure.median) for label in labels)
 
 
-def test_the_stored_results_can_be_plotted():
-    cases = [read_case(stored) for stored in json.loads(STORED.read_text())["cases"].values()]
-    assert len(cases) >= 6
-    for each in cases:
-        check(plot(each))
-    goals = [(each.name, goal) for each in cases for goal in each.goals]
-    labels = check(promises(goals))
-    assert {f"{name}: {goal.text}" for name, goal in goals} <= set(labels)
+def test_the_document_has_its_plots_and_they_can_be_read():
+    shown = re.findall(r"!\[[^\]]*\]\((performance/[^)]+\.svg)\)", DOCUMENT.read_text())
+    kept = {f"performance/{path.name}" for path in DOCUMENT.with_suffix("").glob("*.svg")}
+    assert set(shown) == kept
+    assert len(shown) == len(kept) >= 10
+    for name in shown:
+        check((DOCUMENT.parent / name).read_text())
 
 
 def test_promises_kept_and_broken_differ():
