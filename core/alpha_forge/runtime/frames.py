@@ -140,7 +140,12 @@ class FrameLog:
 
     def _make_room(self, row: int, whole: bool) -> None:
         """Blank what is left of older rows in the places up to `row`, which is about to be written ``whole`` or not."""
-        first = max(self._newest + 1, row - self.capacity + 1) if self._newest >= 0 else row
+        if self._newest < 0:
+            # Rows before the first that came: blank so far, but a symbol that is behind may still bring bars to them.
+            older = np.arange(max(0, row - self.capacity + 1), row)
+            self._rows[older % self.capacity] = older
+            self._newest = row - 1
+        first = max(self._newest + 1, row - self.capacity + 1)
         for number in range(first, row + 1):
             at = number % self.capacity
             self._rows[at] = number
