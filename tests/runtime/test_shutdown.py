@@ -203,12 +203,13 @@ def test_an_interrupt_that_a_callback_swallowed_is_not_forgotten():
         async def run(self) -> None:
             raise AssertionError("the run began all the same")
 
+    before = signal.getsignal(signal.SIGINT)
     with Interrupts() as interrupts:
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             EventLoopManager(Runner(), interrupts).run()  # type: ignore[arg-type]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
