@@ -132,6 +132,7 @@ class WebhookSink(Sink):
         self._origin = f"{parts.scheme}://{parts.netloc}"
         self._limit = params.max_records if params.body == "array" else 1
         self._client: Client | None = None
+        self._texts = Texts()
         self._settled: dict[int, tuple[bytes, str]] = {}
 
     def open(self) -> None:
@@ -153,10 +154,9 @@ class WebhookSink(Sink):
             )
         records: dict[int, bytes] = {}
         reasons: dict[int, str] = {}
-        texts = Texts()
         for index, prediction in enumerate(predictions):
             try:
-                records[index] = texts.of(prediction)
+                records[index] = self._texts.of(prediction)
             except (TypeError, ValueError, RecursionError) as error:
                 reasons[index] = f"{type(error).__name__}: {error}"
         # What the last try of this batch has settled (taken, or refused for a reason) is not sent again.

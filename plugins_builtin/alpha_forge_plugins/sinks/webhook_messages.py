@@ -29,13 +29,17 @@ _PASSING = frozenset({408, 409, 421, 423, 425, 429})
 """Too early, too many, or the same request is being worked on: nothing that anybody has to mend."""
 
 
+_KEPT = 10_000
+"""Symbols and instants whose text is kept."""
+
+
 class Texts:
-    """Records as JSON, for one batch: what its records have in common (ts, metadata) is turned into text once."""
+    """Records as JSON. What they have in common (symbols, ts, metadata) is turned into text once."""
 
     def __init__(self) -> None:
         self._symbols: dict[str, str] = {}
         self._ts: dict[datetime, str] = {}
-        self._metadata: dict[int, tuple[Mapping[str, object], str]] = {}
+        self._metadata: tuple[Mapping[str, object], str] | None = None
 
     def of(self, prediction: Prediction) -> bytes:
         """One record as JSON. Raises ValueError or TypeError for what JSON can't hold.
@@ -46,6 +50,9 @@ class Texts:
         value = float(prediction.value)
         if not math.isfinite(value):
             raise ValueError(f"{prediction.value!r} is no number in JSON")
+        if len(self._symbols) > _KEPT or len(self._ts) > _KEPT:
+            self._symbols.clear()
+            self._ts.clear()
         symbol = self._symbols.get(prediction.symbol)
         if symbol is None:
             symbol = self._symbols[prediction.symbol] = _to_json(prediction.symbol)
@@ -59,11 +66,14 @@ class Texts:
         ).encode()
 
     def _metadata_text(self, metadata: Mapping[str, object]) -> str:
-        known = self._metadata.get(id(metadata))
-        # Kept beside its text: an identity stands for this mapping as long as it lives.
-        if known is None:
-            known = self._metadata[id(metadata)] = (metadata, _to_json(dict(metadata)))
-        return known[1]
+        known = self._metadata
+        if known is not None and known[0] == metadata and list(known[0]) == list(metadata):
+            return known[1]
+        text = _to_json(dict(metadata))
+        # Equal texts are the same text; of numbers that is not so: 1, 1.0 and True are equal.
+        if all(type(value) is str for value in metadata.values()):
+            self._metadata = (metadata, text)
+        return text
 
 
 def message(records: Sequence[bytes], *, single: bool) -> bytes:
