@@ -75,23 +75,30 @@ class PartFile:
         """The row with this key, or None. Reads the file only if it has rows around `ts`, microseconds."""
         if not self.first <= ts <= self.last:
             return None
-        place = self._loaded().get(key)
+        places = self._places
+        place = (self._loaded() if places is None else places).get(key)
         return None if place is None else cast(Row, tuple(column[place] for column in self._columns))
 
     def set(self, key: Hashable, row: Row) -> None:
         """Add the row, or put it in the place of the one with its key; in memory."""
-        places = self._loaded()
-        place = places.setdefault(key, self.count)
-        if place < self.count:
+        places = self._places
+        if places is None:
+            places = self._loaded()
+        count = self.count
+        place = places.setdefault(key, count)
+        if place < count:
             self._table = None
             for column, value in zip(self._columns, row, strict=True):
                 column[place] = value
             return
         for column, value in zip(self._columns, row, strict=True):
             column.append(value)
-        self.first = min(self.first, row[0]) if place else row[0]
-        self.last = max(self.last, row[0])
-        self.count += 1
+        ts = row[0]
+        if not count or ts < self.first:
+            self.first = ts
+        if ts > self.last:
+            self.last = ts
+        self.count = count + 1
 
     def forget(self) -> None:
         """Release the rows."""
