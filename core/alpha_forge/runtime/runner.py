@@ -10,10 +10,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alpha_forge.contracts.clock import Clock, SystemClock
+from alpha_forge.contracts.clock import Clock
 from alpha_forge.contracts.errors import SinkEmitError
 from alpha_forge.contracts.interval import NS, iso, to_datetime
-from alpha_forge.contracts.plugin import DataSource, SourceContext
+from alpha_forge.contracts.plugin import DataSource
 from alpha_forge.contracts.types import BAR_CLOSE, BarBatch
 from alpha_forge.dsl.document import Document
 from alpha_forge.plan.graph import EventFlowDAG
@@ -26,6 +26,7 @@ from alpha_forge.runtime.ledger.recorder import BarLedger
 from alpha_forge.runtime.memory import MemoryObserver
 from alpha_forge.runtime.progress import Progress, Silent
 from alpha_forge.runtime.repair import Repairer
+from alpha_forge.runtime.sources import open_all
 from alpha_forge.runtime.state import StateDirectory
 from alpha_forge.runtime.warmup import WarmupOrchestrator, WarmupResult
 
@@ -113,7 +114,7 @@ class RealTimeRunner:
         compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
         try:
             await asyncio.get_running_loop().run_in_executor(compute, self.engine.prepare)
-            clock = await self._open(feeds)
+            clock = await open_all([feed.source for feed in feeds], self._clock, self._cache_dir)
             emitter.start()
             await self._work(feeds, clock, emitter, compute)
         except BaseException:
@@ -134,18 +135,6 @@ class RealTimeRunner:
             source = self._sources[node.frame] if self._sources is not None else self._dag.make(node)
             feeds.append(Feed(node, self._dag.frames[node.frame], source, wake))
         return feeds
-
-    async def _open(self, feeds: list[Feed]) -> Clock:
-        """Find the clock that everything follows, and open every source with it."""
-        clock = self._clock
-        for feed in feeds:
-            found = await feed.source.find_clock()
-            clock = clock or found
-        clock = clock or SystemClock()
-        context = SourceContext(clock, self._cache_dir, {})
-        for feed in feeds:
-            await feed.source.open(context)
-        return clock
 
     async def _work(
         self, feeds: list[Feed], clock: Clock, emitter: SignalEmitter, compute: ThreadPoolExecutor

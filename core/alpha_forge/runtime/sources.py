@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,14 +26,20 @@ async def opened(
     nodes = dag.data_nodes()
     made = {n.frame: sources[n.frame] if sources is not None else dag.make(n) for n in nodes}
     try:
-        for source in made.values():
-            found = await source.find_clock()
-            clock = clock or found
-        clock = clock or SystemClock()
-        context = SourceContext(clock, cache_dir, {})
-        for source in made.values():
-            await source.open(context)
-        yield made, clock
+        yield made, await open_all(made.values(), clock, cache_dir)
     finally:
         for source in made.values():
             await source.close()
+
+
+async def open_all(sources: Collection[DataSource], clock: Clock | None, cache_dir: Path) -> Clock:
+    """Open sources by one clock and return it: `clock`, else a server's own, else the machine's. They are the caller's
+    to close."""
+    for source in sources:
+        found = await source.find_clock()
+        clock = clock or found
+    clock = clock or SystemClock()
+    context = SourceContext(clock, cache_dir, {})
+    for source in sources:
+        await source.open(context)
+    return clock
